@@ -1,0 +1,122 @@
+use std::fmt;
+
+use serde::{Serialize, Serializer};
+use unicode_width::UnicodeWidthChar;
+
+/// One line of text from outside, safe to show anywhere.
+///
+/// Logs, file names, process names, tags and argv are hostile until they are this type: control characters (C0, DEL,
+/// C1), bidirectional controls, zero-width and tag characters stand in it as visible escapes (`\x1b`, `\u{202e}`), and
+/// at most eight combining marks follow one character. A tab is a blank. Only this type may reach a widget, a print
+/// or an export; the raw text stays with the parsers.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Clean(Box<str>);
+
+/// Combining marks kept after one base character.
+const MAX_MARKS: usize = 8;
+
+impl Clean {
+    /// Cleans one line; a line break inside becomes a visible escape.
+    pub fn new(raw: &str) -> Self {
+        if raw.bytes().all(|b| (0x20..0x7f).contains(&b)) {
+            return Self(raw.into());
+        }
+        let mut out = String::with_capacity(raw.len() + 8);
+        let mut marks = 0;
+        for c in raw.chars() {
+            if c == '\t' {
+                out.push(' ');
+                marks = 0;
+            } else if must_escape(c) {
+                out.extend(c.escape_default());
+                marks = 0;
+            } else if c.width() == Some(0) {
+                marks += 1;
+                if marks <= MAX_MARKS {
+                    out.push(c);
+                }
+            } else {
+                out.push(c);
+                marks = 0;
+            }
+        }
+        Self(out.into())
+    }
+
+    /// Cleans bytes that should be UTF-8; what is not becomes U+FFFD.
+    pub fn from_bytes(raw: &[u8]) -> Self {
+        Self::new(&String::from_utf8_lossy(raw))
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+/// Characters that move the cursor, hide, or turn text around.
+fn must_escape(c: char) -> bool {
+    c.is_control()
+        || matches!(c,
+            '\u{061c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}'
+            | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
+}
+
+impl fmt::Display for Clean {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+impl Serialize for Clean {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0)
+    }
+}
+
+impl From<&str> for Clean {
+    fn from(raw: &str) -> Self {
+        Self::new(raw)
+    }
+}
+
+impl From<String> for Clean {
+    fn from(raw: String) -> Self {
+        Self::new(&raw)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hostile_text_becomes_visible() {
+        let check = |raw: &str, want: &str| assert_eq!(Clean::new(raw).as_str(), want);
+        check("plain text", "plain text");
+        check("\x1b]0;title\x07", "\\u{1b}]0;title\\u{7}");
+        check("a\u{202e}b", "a\\u{202e}b");
+        check("\u{9b}31m", "\\u{9b}31m");
+        check("loss\t1", "loss 1");
+        check("多言語 ok", "多言語 ok");
+        check("a\nb", "a\\nb");
+    }
+
+    #[test]
+    fn combining_stacks_are_capped() {
+        let raw = format!("a{}", "\u{301}".repeat(100));
+        assert_eq!(Clean::new(&raw).as_str().chars().count(), 1 + MAX_MARKS);
+    }
+
+    #[test]
+    fn nothing_that_moves_a_cursor_survives() {
+        for code in 0..=0x10_ffffu32 {
+            let Some(c) = char::from_u32(code) else { continue };
+            let clean = Clean::new(&c.to_string());
+            assert!(!clean.as_str().chars().any(must_escape), "U+{code:04x}");
+        }
+    }
+}

@@ -1,0 +1,61 @@
+use std::path::PathBuf;
+
+use jiff::Timestamp;
+
+use super::{Clean, gpu::GpuReading};
+
+/// Which source an event came from; numbered in the order in which sources were opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SourceId(pub u16);
+
+/// Something that happened, and when. Nothing below the sources reads the clock: this is where time comes from.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Event {
+    pub at: Timestamp,
+    pub kind: EventKind,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum EventKind {
+    /// A file, a pipe or a child's output was opened (again, after a rotation).
+    Opened { source: SourceId, name: Clean, path: Option<PathBuf>, size: Option<u64> },
+    /// Bytes of a source, as read. `offset` is the place of the first byte in the file; chunks of one stretch follow
+    /// on each other, and a stretch that starts elsewhere (the past being filled in) says so by its offset.
+    Output { source: SourceId, offset: u64, data: Vec<u8> },
+    /// The file became shorter: `unread` bytes at most were lost.
+    Truncated { source: SourceId, unread: u64 },
+    /// Another file stands under the name now; the old one was read to its end.
+    Rotated { source: SourceId },
+    /// Bytes that exist and were not read, with the reason.
+    Skipped { source: SourceId, offset: u64, bytes: u64, reason: Clean },
+    /// The source cannot be read at present (permission, hung mount, gone); `None` when it is well again.
+    Trouble { source: SourceId, what: Option<Clean> },
+    /// Everything that was there when the source was opened has been read.
+    CaughtUp { source: SourceId },
+    /// No more will come: the end of standard input, or the child's exit.
+    Ended { source: SourceId },
+    /// The trainer that `oomph run` started.
+    Started { command: Vec<Clean>, pid: u32 },
+    /// How the trainer ended: its exit code, or the number of the signal that killed it.
+    Exited { code: Option<i32>, signal: Option<i32> },
+    /// One sample of every GPU.
+    Gpu(GpuReading),
+    /// One sample of the host.
+    Host(HostSample),
+    /// A line of the kernel's log (Xid, OOM killer).
+    Kernel { text: Clean },
+}
+
+/// Host memory at one moment. Unknown is `None`.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct HostSample {
+    pub total_bytes: Option<u64>,
+    pub available_bytes: Option<u64>,
+    pub cgroup_limit_bytes: Option<u64>,
+    pub cgroup_used_bytes: Option<u64>,
+    pub shm_total_bytes: Option<u64>,
+    pub shm_used_bytes: Option<u64>,
+    /// Resident memory of the trainer's process tree.
+    pub trainer_rss_bytes: Option<u64>,
+    pub cpu_percent: Option<f32>,
+}

@@ -1,0 +1,67 @@
+//! What a GPU says of itself. Every figure that could not be read is `None`, never 0.
+
+use super::{Bytes, Clean};
+
+/// All GPUs at one moment, or why there are none.
+#[derive(Clone, Debug, PartialEq)]
+pub enum GpuReading {
+    Samples(Vec<GpuSample>),
+    /// No library, no driver, no permission: a state that the screen explains, not an error.
+    Unavailable {
+        why: Clean,
+        advice: Clean,
+    },
+}
+
+/// One GPU at one moment. Known by its UUID; the index is only the driver's order.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct GpuSample {
+    pub uuid: String,
+    pub index: u32,
+    pub name: Clean,
+    pub pci_bus_id: Clean,
+    /// The driver no longer answers for it (Xid 79): nothing else in the sample is known.
+    pub lost: bool,
+    pub memory_total: Option<Bytes>,
+    pub memory_used: Option<Bytes>,
+    pub memory_free: Option<Bytes>,
+    /// Percent of the last sample period with a kernel running.
+    pub utilization: Option<u32>,
+    pub memory_utilization: Option<u32>,
+    pub temperature_c: Option<u32>,
+    pub memory_temperature_c: Option<u32>,
+    pub power_w: Option<f32>,
+    pub power_limit_w: Option<f32>,
+    pub sm_clock_mhz: Option<u32>,
+    pub memory_clock_mhz: Option<u32>,
+    pub max_sm_clock_mhz: Option<u32>,
+    pub fan_percent: Option<u32>,
+    /// NVML's throttle-reason bits.
+    pub throttle: Option<u64>,
+    pub performance_state: Option<u8>,
+    pub pcie_rx_kib_s: Option<u32>,
+    pub pcie_tx_kib_s: Option<u32>,
+    pub pcie_generation: Option<u32>,
+    pub pcie_width: Option<u32>,
+    pub nvlink_active: Option<u32>,
+    pub ecc_corrected: Option<u64>,
+    pub ecc_uncorrected: Option<u64>,
+    pub mig_enabled: Option<bool>,
+    pub processes: Vec<GpuProcess>,
+    /// Figures that this driver or card refuses, with the reason: (figure, reason).
+    pub refused: Vec<(&'static str, String)>,
+}
+
+/// A process that holds memory on a GPU.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct GpuProcess {
+    pub pid: u32,
+    pub used: Option<Bytes>,
+    /// Compute (`C`), graphics (`G`) or both.
+    pub graphics: bool,
+    pub name: Option<Clean>,
+    pub user: Option<Clean>,
+    pub command: Option<Clean>,
+    /// The pid belongs to another pid namespace: it must not be matched with a local process.
+    pub foreign: bool,
+}

@@ -1,0 +1,18 @@
+//! The words the whole program speaks: sizes, clean text, events, points, knobs, failures, estimates.
+//!
+//! Never does IO, never reads the clock, never knows another module of this crate.
+
+mod bytes;
+mod clean;
+pub mod estimate;
+pub mod event;
+pub mod failure;
+pub mod gpu;
+pub mod incident;
+pub mod knobs;
+pub mod metric;
+
+pub use bytes::{Bytes, ParseBytesError};
+pub use clean::Clean;
+pub use event::{Event, EventKind, SourceId};
+pub use jiff::Timestamp;

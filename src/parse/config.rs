@@ -1,0 +1,1 @@
+//! Reads trainers' configuration files and command lines into knobs.

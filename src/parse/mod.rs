@@ -1,0 +1,9 @@
+//! From bytes to meaning: log dialects, out-of-memory messages, facts about the job, configuration files.
+//!
+//! Parsing does not fail: a line gives records or is plain text. Knows only `model`; never opens a file, never reads
+//! the clock, starts no thread.
+
+pub mod config;
+pub mod facts;
+pub mod metrics;
+pub mod oom;

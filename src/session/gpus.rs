@@ -1,0 +1,72 @@
+//! Every GPU over time, by UUID.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use crate::model::{
+    Bytes, Clean, Timestamp,
+    gpu::{GpuReading, GpuSample},
+};
+
+/// Samples of memory kept for each GPU.
+const KEEP: usize = 14_400;
+
+/// One GPU and its recent past.
+#[derive(Clone, Debug, Default)]
+pub struct Gpu {
+    pub latest: GpuSample,
+    pub seen: Option<Timestamp>,
+    pub lost_since: Option<Timestamp>,
+    pub peak_used: Option<Bytes>,
+    /// Memory used and utilisation over time.
+    pub history: VecDeque<(Timestamp, Option<Bytes>, Option<u32>)>,
+}
+
+/// All GPUs that were ever seen.
+#[derive(Clone, Debug, Default)]
+pub struct Gpus {
+    by_uuid: BTreeMap<String, Gpu>,
+    /// Why there are none, and what to do.
+    pub unavailable: Option<(Clean, Clean)>,
+}
+
+impl Gpus {
+    pub fn apply(&mut self, at: Timestamp, reading: GpuReading) {
+        match reading {
+            GpuReading::Unavailable { why, advice } => self.unavailable = Some((why, advice)),
+            GpuReading::Samples(samples) => {
+                self.unavailable = None;
+                for sample in samples {
+                    let gpu = self.by_uuid.entry(sample.uuid.clone()).or_default();
+                    if sample.lost {
+                        gpu.lost_since.get_or_insert(at);
+                        gpu.latest.lost = true;
+                        continue;
+                    }
+                    gpu.lost_since = None;
+                    gpu.seen = Some(at);
+                    gpu.peak_used = gpu.peak_used.max(sample.memory_used);
+                    gpu.history.push_back((at, sample.memory_used, sample.utilization));
+                    if gpu.history.len() > KEEP {
+                        gpu.history.pop_front();
+                    }
+                    gpu.latest = sample;
+                }
+            }
+        }
+    }
+
+    /// GPUs in the driver's order.
+    pub fn iter(&self) -> impl Iterator<Item = &Gpu> {
+        let mut gpus: Vec<&Gpu> = self.by_uuid.values().collect();
+        gpus.sort_by_key(|g| g.latest.index);
+        gpus.into_iter()
+    }
+
+    pub fn len(&self) -> usize {
+        self.by_uuid.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.by_uuid.is_empty()
+    }
+}

@@ -1,0 +1,4 @@
+//! Where events come from: files, standard input, a child, GPUs, the host. The only place below `cli` that does IO.
+//!
+//! Every source is a plain thread that sends [`crate::model::Event`]s into a bounded channel. Sources never parse and
+//! never know the screen.

@@ -1,0 +1,1 @@
+//! Recordings: events written down and read again. Keeps raw events, so that better parsers improve old recordings.

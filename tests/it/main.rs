@@ -1,0 +1,4 @@
+//! One binary for all integration tests: one file a subject.
+#![allow(clippy::unwrap_used)]
+
+mod imports;
