@@ -78,5 +78,8 @@ fn leading_name(item: &str) -> Option<String> {
 #[test]
 fn the_reader_of_imports_sees_groups() {
     assert_eq!(imported("use crate::model::Bytes;"), ["model"]);
-    assert_eq!(imported("use crate::{\n diagnose,\n model::{A, b::C},\n parse::x::Y,\n};"), ["model", "parse"]);
+    assert_eq!(
+        imported("use crate::{\n diagnose,\n model::{A, b::C},\n parse::x::Y,\n};"),
+        ["diagnose", "model", "parse"]
+    );
 }
