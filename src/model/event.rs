@@ -30,8 +30,10 @@ pub enum EventKind {
     Skipped { source: SourceId, offset: u64, bytes: u64, reason: Clean },
     /// The source cannot be read at present (permission, hung mount, gone); `None` when it is well again.
     Trouble { source: SourceId, what: Option<Clean> },
-    /// Everything that was there when the source was opened has been read.
+    /// The end of what was there has been reached; a large file's earlier part may still be on its way.
     CaughtUp { source: SourceId },
+    /// The earlier part of a large file, before the place where reading began, is complete.
+    Filled { source: SourceId },
     /// No more will come: the end of standard input, or the child's exit.
     Ended { source: SourceId },
     /// The trainer that `oomph run` started.

@@ -46,3 +46,19 @@ pub struct Incident {
     /// Figures that are no sizes: `tokens_needed`, `tokens_available`, `exit_code`, `signal`, `shape_elements`, …
     pub details: BTreeMap<&'static str, f64>,
 }
+
+impl Incident {
+    /// Moves every place by so many lines and bytes: for a text whose beginning was read later.
+    pub fn shift(&mut self, lines: u64, bytes: u64) {
+        self.place.line += lines;
+        self.place.byte += bytes;
+        for frame in &mut self.frames {
+            frame.line += lines;
+        }
+        for line in self.phase.evidence.iter_mut().chain(&mut self.context).chain(&mut self.echoes) {
+            if let Some(number) = &mut line.line {
+                *number += lines;
+            }
+        }
+    }
+}

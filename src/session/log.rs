@@ -43,6 +43,23 @@ impl Log {
         self.partial.extend_from_slice(rest);
     }
 
+    /// The unfinished last line is complete.
+    pub fn finish(&mut self, at: Timestamp) {
+        if !self.partial.is_empty() {
+            self.finish_line(at);
+        }
+    }
+
+    /// So many lines stand before the first one that was read here.
+    pub fn count_from(&mut self, before: u64) {
+        self.next_number += before;
+        for line in &mut self.lines {
+            if let Some(number) = &mut line.number {
+                *number += before;
+            }
+        }
+    }
+
     /// A line of oomph's own between the source's lines.
     pub fn note(&mut self, at: Timestamp, text: &str) {
         self.push(LogLine { at, number: None, byte: self.partial_at, text: Clean::new(text) });

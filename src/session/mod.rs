@@ -3,6 +3,7 @@
 pub mod gpus;
 pub mod log;
 pub mod series;
+mod stretch;
 
 use std::collections::BTreeMap;
 
@@ -15,16 +16,12 @@ use crate::{
         knobs::Knobs,
         metric::{Point, Progress},
     },
-    parse::{
-        facts::Facts,
-        metrics::{Reader, Record},
-        oom::Scanner,
-    },
 };
 
 use gpus::Gpus;
 use log::Log;
 use series::Metrics;
+use stretch::Stretch;
 
 /// One file, pipe or child whose output is read.
 #[derive(Debug)]
@@ -43,19 +40,54 @@ pub struct Source {
     pub caught_up: bool,
     pub ended: bool,
     pub last_output: Option<Timestamp>,
-    reader: Reader,
-    scanner: Scanner,
-    facts: Facts,
+    /// From where reading began, onwards.
+    live: Stretch,
+    /// A large file's part before that, while it is being read.
+    earlier: Option<Earlier>,
+}
+
+/// The part of a large file before the place where reading began, and what it gave so far.
+#[derive(Debug)]
+struct Earlier {
+    stretch: Stretch,
+    metrics: Metrics,
+    /// Points read at the end meanwhile: they follow on those of this part.
+    later: Vec<(Timestamp, Point)>,
 }
 
 impl Source {
+    fn new(id: SourceId, name: Clean) -> Self {
+        Self {
+            id,
+            path: None,
+            size: None,
+            bytes_read: 0,
+            log: Log::default(),
+            trouble: None,
+            losses: Vec::new(),
+            caught_up: false,
+            ended: false,
+            last_output: None,
+            live: Stretch::new(name.clone(), None),
+            earlier: None,
+            name,
+        }
+    }
+
     /// Names of the dialects that its lines speak.
     pub fn dialects(&self) -> &[&'static str] {
-        self.reader.dialects()
+        self.live.reader.dialects()
     }
 
     pub fn unparsed_bytes(&self) -> u64 {
-        self.reader.unparsed_bytes()
+        self.live.reader.unparsed_bytes()
+    }
+
+    /// Part of a large file's beginning that has been read, from 0 to 1; `None` when nothing is left to read.
+    pub fn filling(&self) -> Option<f64> {
+        let earlier = self.earlier.as_ref()?;
+        let end = self.live.start.max(1);
+        Some(earlier.stretch.next.unwrap_or(0) as f64 / end as f64)
     }
 }
 
@@ -88,7 +120,6 @@ pub struct Session {
     given: Knobs,
     knobs: Knobs,
     diagnosis: Option<Diagnosis>,
-    scratch: Vec<Record>,
 }
 
 /// The trainer, where oomph started it.
@@ -114,33 +145,22 @@ impl Session {
         self.started.get_or_insert(at);
         match event.kind {
             EventKind::Opened { source, name, path, size } => {
-                let entry = self.sources.entry(source).or_insert_with(|| Source {
-                    id: source,
-                    name: name.clone(),
-                    path: None,
-                    size: None,
-                    bytes_read: 0,
-                    log: Log::default(),
-                    trouble: None,
-                    losses: Vec::new(),
-                    caught_up: false,
-                    ended: false,
-                    last_output: None,
-                    reader: Reader::default(),
-                    scanner: Scanner::new(name.clone()),
-                    facts: Facts::default(),
-                });
+                let entry = self.sources.entry(source).or_insert_with(|| Source::new(source, name));
                 entry.path = path;
                 entry.size = size;
                 entry.trouble = None;
             }
             EventKind::Output { source, offset, data } => self.output(at, source, offset, &data),
-            EventKind::Truncated { source, unread } => self.lost(at, source, unread, "truncated"),
-            EventKind::Rotated { source } => {
-                if let Some(s) = self.sources.get_mut(&source) {
-                    s.log.note(at, "rotated: another file stands under this name now");
+            EventKind::Truncated { source, unread } => {
+                self.begin_anew(at, source, "the file was truncated: reading from its start");
+                if unread > 0 {
+                    self.lost(at, source, unread, "truncated before it could be read");
                 }
             }
+            EventKind::Rotated { source } => {
+                self.begin_anew(at, source, "rotated: another file stands under this name now");
+            }
+            EventKind::Filled { source } => self.filled(source),
             EventKind::Skipped { source, bytes, reason, .. } => self.lost(at, source, bytes, reason.as_str()),
             EventKind::Trouble { source, what } => {
                 if let Some(s) = self.sources.get_mut(&source) {
@@ -175,32 +195,73 @@ impl Session {
     fn output(&mut self, at: Timestamp, id: SourceId, offset: u64, data: &[u8]) {
         let Some(source) = self.sources.get_mut(&id) else { return };
         source.bytes_read += data.len() as u64;
+        if source.live.next.is_none() && source.bytes_read == data.len() as u64 && offset > 0 {
+            // Reading began near the end of a large file: its earlier part will follow.
+            source.live.start = offset;
+            source.earlier = Some(Earlier {
+                stretch: Stretch::new(source.name.clone(), Some(0)),
+                metrics: Metrics::default(),
+                later: Vec::new(),
+            });
+        }
+        if let Some(earlier) = &mut source.earlier
+            && earlier.stretch.next == Some(offset)
+            && source.live.next != Some(offset)
+        {
+            earlier.stretch.feed(offset, data, &mut |point| earlier.metrics.push(at, id, point));
+            return;
+        }
         source.last_output = Some(at);
         source.log.feed(at, offset, data);
-        source.reader.feed(data, &mut self.scratch);
-        for record in self.scratch.drain(..) {
-            if let Record::Point(point) = record {
-                self.metrics.push(at, id, point);
+        let Source { live, earlier, .. } = source;
+        let metrics = &mut self.metrics;
+        let found = live.feed(offset, data, &mut |point| {
+            if let Some(earlier) = earlier {
+                earlier.later.push((at, point.clone()));
             }
-        }
-        source.facts.feed(data);
-        let before = source.scanner.incidents().len();
-        source.scanner.feed(data);
-        if source.scanner.incidents().len() != before {
+            metrics.push(at, id, point);
+        });
+        if found {
             self.judge();
+        }
+    }
+
+    /// The earlier part of a large file is complete: what it gave comes before what was read at the end.
+    fn filled(&mut self, id: SourceId) {
+        let Some(source) = self.sources.get_mut(&id) else { return };
+        let Some(Earlier { stretch, mut metrics, later }) = source.earlier.take() else { return };
+        let runs_before = stretch.reader.segments() - 1;
+        for (at, mut point) in later {
+            point.segment += runs_before;
+            metrics.push(at, id, point);
+        }
+        if self.sources.len() == 1 {
+            self.metrics = metrics;
+        } else {
+            self.metrics.absorb(metrics);
+        }
+        if let Some(source) = self.sources.get_mut(&id) {
+            source.log.count_from(stretch.lines);
+            source.live.follow(stretch);
+        }
+        self.judge();
+    }
+
+    /// The next bytes belong to another text, or to the same one from its start.
+    fn begin_anew(&mut self, at: Timestamp, id: SourceId, note: &str) {
+        if let Some(source) = self.sources.get_mut(&id) {
+            source.log.note(at, note);
+            source.earlier = None;
+            source.live.next = None;
         }
     }
 
     fn ended(&mut self, at: Timestamp, id: SourceId) {
         let Some(source) = self.sources.get_mut(&id) else { return };
         source.ended = true;
-        source.reader.finish(&mut self.scratch);
-        for record in self.scratch.drain(..) {
-            if let Record::Point(point) = record {
-                self.metrics.push(at, id, point);
-            }
-        }
-        source.scanner.finish();
+        source.log.finish(at);
+        let metrics = &mut self.metrics;
+        source.live.finish(&mut |point| metrics.push(at, id, point));
         self.judge();
     }
 
@@ -214,10 +275,11 @@ impl Session {
     /// Judges everything found so far anew.
     fn judge(&mut self) {
         self.knobs = self.given.clone();
+        let mut incidents = Vec::new();
         for source in self.sources.values() {
-            self.knobs.merge(source.facts.knobs());
+            source.live.facts_into(&mut self.knobs);
+            incidents.extend(source.live.incidents());
         }
-        let incidents: Vec<_> = self.sources.values().flat_map(|s| s.scanner.incidents().iter().cloned()).collect();
         self.diagnosis = (!incidents.is_empty()).then(|| diagnose::diagnose(&incidents, &self.knobs));
     }
 
@@ -233,12 +295,12 @@ impl Session {
 
     /// Steps of the whole run, where a source says so.
     pub fn total_steps(&self) -> Option<u64> {
-        self.sources.values().filter_map(|s| s.reader.total_steps()).max()
+        self.sources.values().filter_map(|s| s.live.reader.total_steps()).max()
     }
 
     /// The furthest progress bar.
     pub fn progress(&self) -> Option<Progress> {
-        self.sources.values().filter_map(|s| s.reader.progress()).max_by_key(|p| p.total)
+        self.sources.values().filter_map(|s| s.live.reader.progress()).max_by_key(|p| p.total)
     }
 
     /// The last training point.

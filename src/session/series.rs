@@ -73,6 +73,17 @@ impl Metrics {
         }
     }
 
+    /// Takes in what was read of an earlier part of another source.
+    pub fn absorb(&mut self, earlier: Metrics) {
+        for (mine, theirs) in [(&mut self.train, earlier.train), (&mut self.eval, earlier.eval)] {
+            for (name, series) in theirs {
+                let samples = &mut mine.entry(name).or_default().samples;
+                samples.splice(0..0, series.samples);
+            }
+        }
+        self.points += earlier.points;
+    }
+
     pub fn train(&self) -> &BTreeMap<Clean, Series> {
         &self.train
     }

@@ -26,6 +26,11 @@ impl Scanner {
         &self.incidents
     }
 
+    /// Rises whenever [`Self::incidents`] changes, so that a live session knows when to judge again.
+    pub fn revision(&self) -> u64 {
+        self.incidents.len() as u64
+    }
+
     pub fn source(&self) -> &Clean {
         &self.source
     }
