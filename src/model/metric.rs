@@ -48,6 +48,8 @@ pub struct Point {
     /// The step was counted or taken from a bar rather than printed with the point.
     pub step_guessed: bool,
     pub epoch: Option<f64>,
+    /// When it was logged, in Unix seconds, where the record says so.
+    pub time: Option<f64>,
     pub rank: Option<u32>,
     /// Rises at each restart of the run.
     pub segment: u32,

@@ -2,6 +2,7 @@
 
 pub mod gpus;
 pub mod log;
+pub mod pyramid;
 pub mod series;
 mod stretch;
 

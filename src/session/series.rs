@@ -1,11 +1,63 @@
-//! Every logged key over time.
+//! Every logged key over time, from one source or several, in bounded memory.
+//!
+//! A key has one track for each source that logs it. What is shown comes from the best track: a side file with full
+//! precision wins over the console's rounded print of the same steps, and the others only fill in what it lacks.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, ops::Range};
 
 use crate::model::{
     Clean, SourceId, Timestamp,
     metric::{Point, PointKind},
 };
+
+use super::pyramid::{Cell, Place, Pyramid};
+
+/// Cells of all series together, 96 bytes each.
+const ROOM: usize = 160 * 1024;
+/// Cells of one series, at most and at least.
+const ROOM_OF_ONE: (usize, usize) = (128, 64 * 1024);
+/// Keys kept; what a log prints beyond is counted.
+const MAX_KEYS: usize = 4096;
+/// How far back another rank's value of the same step is looked for.
+const RANK_LAG: usize = 64;
+
+/// What a chart runs along.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum XAxis {
+    #[default]
+    Step,
+    /// Unix seconds.
+    Time,
+    Epoch,
+    /// Tokens trained on.
+    Tokens,
+}
+
+impl XAxis {
+    pub const ALL: [Self; 4] = [Self::Step, Self::Time, Self::Epoch, Self::Tokens];
+
+    /// Where a cell begins and ends.
+    fn span(self, cell: &Cell) -> Option<(f64, f64)> {
+        match self {
+            Self::Step => Some((cell.first_step()? as f64, cell.last_step()? as f64)),
+            Self::Time => Some((cell.times().0 as f64 / 1e3, cell.times().1 as f64 / 1e3)),
+            Self::Epoch => cell.epochs(),
+            Self::Tokens => cell.tokens(),
+        }
+    }
+}
+
+/// How exactly a source gives its numbers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Precision {
+    /// Printed for people: rounded, often without a step.
+    #[default]
+    Console,
+    /// Written for machines in single precision.
+    Single,
+    /// Written for machines in full.
+    Full,
+}
 
 /// One value of one key.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -17,91 +69,630 @@ pub struct Sample {
     pub value: f64,
 }
 
-/// The values of one key, in order.
-#[derive(Clone, Debug, Default)]
+/// The samples of one column of a chart. `min`, `max` and `mean` are of the finite values (NaN if there is none), over
+/// all ranks; `last` is the last value as logged, finite or not.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Bucket {
+    /// Place on the axis of the last sample.
+    pub x: f64,
+    pub min: f64,
+    pub max: f64,
+    pub mean: f64,
+    pub last: f64,
+    pub count: u64,
+    /// How many of them are not finite.
+    pub nonfinite: u64,
+    /// The run's restart that these samples are of.
+    pub segment: u32,
+}
+
+/// The samples that one source gave for one key.
+#[derive(Clone, Debug)]
+struct Track {
+    source: SourceId,
+    precision: Precision,
+    cells: Pyramid,
+    total: Option<Cell>,
+    steps: Option<(u64, u64)>,
+    /// The lowest rank, whose values are the samples, and whether there are others.
+    rank: Option<u32>,
+    ranks_differ: bool,
+    /// Samples that were, or were not, the same number as a better track's at the same step.
+    agrees: u32,
+    differs: u32,
+}
+
+impl Track {
+    /// Other numbers than a better track's: another rank, not another print of the same.
+    fn is_another(&self) -> bool {
+        self.differs > self.agrees
+    }
+
+    fn push(&mut self, place: Place, rank: Option<u32>, value: f64, room: usize) {
+        if let Some(rank) = rank {
+            let first = self.rank.is_none_or(|known| rank <= known);
+            self.ranks_differ |= self.rank.is_some_and(|known| rank != known);
+            if first {
+                self.rank = Some(rank);
+            }
+            if self.ranks_differ
+                && let Some(step) = place.step
+                && let Some(cell) = self.cells.recent_mut(place.segment, step, RANK_LAG)
+            {
+                cell.spread(value, first);
+                if let Some(total) = &mut self.total {
+                    total.spread(value, false);
+                }
+                return;
+            }
+            if place.step.is_none() && !first {
+                return;
+            }
+        }
+        let cell = Cell::one(place, value);
+        self.total = Some(self.total.map_or(cell, |total| total.join(cell)));
+        if let Some(step) = place.step {
+            let (low, high) = self.steps.unwrap_or((step, step));
+            self.steps = Some((low.min(step), high.max(step)));
+        }
+        self.cells.push(cell, room);
+    }
+}
+
+/// The values of one key.
+#[derive(Clone, Debug)]
 pub struct Series {
-    samples: Vec<Sample>,
+    name: Clean,
+    /// Best first.
+    tracks: Vec<Track>,
 }
 
 impl Series {
-    pub fn samples(&self) -> &[Sample] {
-        &self.samples
+    fn new(name: Clean) -> Self {
+        Self { name, tracks: Vec::new() }
     }
 
+    /// The name under which it is shown.
+    pub fn name(&self) -> &Clean {
+        &self.name
+    }
+
+    fn push(
+        &mut self,
+        source: SourceId,
+        precision: Precision,
+        place: Place,
+        rank: Option<u32>,
+        value: f64,
+        room: usize,
+    ) {
+        let at = self.tracks.iter().position(|t| t.source == source).unwrap_or_else(|| {
+            let track = Track {
+                source,
+                precision,
+                cells: Pyramid::default(),
+                total: None,
+                steps: None,
+                rank: None,
+                ranks_differ: false,
+                agrees: 0,
+                differs: 0,
+            };
+            // Of two files of one precision the later is the newer.
+            let at = self.tracks.iter().position(|t| t.precision <= precision).unwrap_or(self.tracks.len());
+            self.tracks.insert(at, track);
+            self.settle(room);
+            at
+        });
+        let room = room / self.tracks.len();
+        let twin = place.step.filter(|_| self.tracks.len() > 1).and_then(|step| {
+            let others = self.tracks.iter().enumerate().filter(|(i, _)| *i != at);
+            others.filter_map(|(i, t)| Some((i, t.cells.at_step(step)?.last))).next()
+        });
+        if let Some((other, known)) = twin {
+            let worse = &mut self.tracks[at.max(other)];
+            if equal_within_rounding(known, value) {
+                worse.agrees += 1;
+            } else {
+                worse.differs += 1;
+            }
+        }
+        let Some(track) = self.tracks.get_mut(at) else { return };
+        track.push(place, rank, value, room);
+    }
+
+    fn settle(&mut self, room: usize) {
+        let room = room / self.tracks.len().max(1);
+        for track in &mut self.tracks {
+            track.cells.settle(room);
+        }
+    }
+
+    /// The cells that are shown, with whether they count or only widen the spread.
+    fn shown(&self) -> impl Iterator<Item = (&Cell, bool)> {
+        self.tracks.iter().enumerate().flat_map(move |(i, track)| {
+            let better = &self.tracks[..i];
+            track.cells.cells().filter_map(move |cell| {
+                let covered = match (cell.first_step(), cell.last_step()) {
+                    (Some(first), Some(last)) => {
+                        better.iter().filter_map(|b| b.steps).any(|(low, high)| low <= first && last <= high)
+                    }
+                    // Without a step nobody can say where it would belong beside another source's.
+                    _ => !better.is_empty(),
+                };
+                if covered { track.is_another().then_some((cell, false)) } else { Some((cell, true)) }
+            })
+        })
+    }
+
+    /// What a chart of `buckets` columns shows of `range` (its end included): one entry for each column and restart that
+    /// has samples, in the order of restarts, then of the axis. A stretch that is kept merged stands where its last
+    /// sample is.
+    pub fn view(&self, x: XAxis, range: Range<f64>, buckets: usize) -> Vec<Bucket> {
+        let (from, to) = (range.start, range.end);
+        if buckets == 0 || from.is_nan() || to.is_nan() || from > to {
+            return Vec::new();
+        }
+        let width = (to - from) / buckets as f64;
+        let mut cells: Vec<(usize, f64, &Cell, bool)> = self
+            .shown()
+            .filter_map(|(cell, counts)| {
+                let (first, last) = x.span(cell)?;
+                let at = if last > to && first <= to { to } else { last };
+                let column = if width > 0.0 { ((at - from) / width).min(buckets as f64 - 1.0) } else { 0.0 };
+                (at >= from && at <= to).then_some((column as usize, at, cell, counts))
+            })
+            .collect();
+        // One track is in order already, save where its steps run backwards; sorting what is sorted is one pass.
+        cells.sort_by(|a, b| (a.2.segment, a.0, !a.3).cmp(&(b.2.segment, b.0, !b.3)));
+        let mut out: Vec<(usize, f64, Cell)> = Vec::with_capacity(buckets.min(cells.len()));
+        for (column, at, cell, counts) in cells {
+            match out.last_mut() {
+                Some((same, place, sum)) if *same == column && sum.segment == cell.segment => {
+                    if counts {
+                        *sum = sum.join(*cell);
+                        *place = at;
+                    } else {
+                        sum.min = sum.min.min(cell.min);
+                        sum.max = sum.max.max(cell.max);
+                    }
+                }
+                _ => out.push((column, at, *cell)),
+            }
+        }
+        out.into_iter()
+            .map(|(_, x, cell)| Bucket {
+                x,
+                min: cell.min,
+                max: cell.max,
+                mean: cell.mean,
+                last: cell.last,
+                count: cell.count.into(),
+                nonfinite: cell.nonfinite.into(),
+                segment: cell.segment,
+            })
+            .collect()
+    }
+
+    /// Where the samples begin and end on an axis; `None` if they do not stand on it.
+    pub fn extent(&self, x: XAxis) -> Option<(f64, f64)> {
+        self.shown().filter_map(|(cell, _)| x.span(cell)).reduce(|a, b| (a.0.min(b.0).min(b.1), a.1.max(b.1).max(b.0)))
+    }
+
+    /// The newest sample.
     pub fn last(&self) -> Option<Sample> {
-        self.samples.last().copied()
+        let newest = |cell: &&Cell| cell.last_step();
+        let mut best: Option<&Cell> = None;
+        for cell in self.tracks.iter().filter_map(|t| t.cells.last()) {
+            let newer = best.is_none_or(|known| newest(&cell).zip(newest(&known)).is_some_and(|(a, b)| a > b));
+            if newer {
+                best = Some(cell);
+            }
+        }
+        best.map(sample)
     }
 
+    /// The samples of the last stretch, one by one, from the best source.
+    pub fn samples(&self) -> impl DoubleEndedIterator<Item = Sample> {
+        self.tracks.first().into_iter().flat_map(|t| t.cells.recent().map(sample))
+    }
+
+    /// Smallest and largest finite value ever.
+    pub fn min_max(&self) -> Option<(f64, f64)> {
+        let shown = self.tracks.iter().filter_map(|t| t.total);
+        let (low, high) = shown.fold((f64::NAN, f64::NAN), |(low, high), c| (low.min(c.min), high.max(c.max)));
+        (!low.is_nan()).then_some((low, high))
+    }
+
+    /// Values that were `nan` or `inf`.
+    pub fn nonfinite(&self) -> u64 {
+        self.tracks.first().and_then(|t| t.total).map_or(0, |c| c.nonfinite.into())
+    }
+
+    /// Samples of the source that has most.
     pub fn len(&self) -> usize {
-        self.samples.len()
+        self.tracks.iter().filter_map(|t| t.total).map(|c| c.count as usize).max().unwrap_or(0)
     }
 
     pub fn is_empty(&self) -> bool {
-        self.samples.is_empty()
+        self.len() == 0
+    }
+}
+
+fn sample(cell: &Cell) -> Sample {
+    Sample {
+        step: cell.last_step(),
+        epoch: cell.epochs().map(|(_, last)| last),
+        at: Timestamp::from_millisecond(cell.times().1).unwrap_or_default(),
+        segment: cell.segment,
+        value: cell.last,
+    }
+}
+
+/// Whether two prints can be of one number: consoles keep three digits or four decimals.
+fn equal_within_rounding(a: f64, b: f64) -> bool {
+    a == b || (a - b).abs() <= (5e-3 * a.abs().max(b.abs())).max(5e-5) || (a.is_nan() && b.is_nan())
+}
+
+/// Series by name.
+#[derive(Debug, Default)]
+pub struct Family {
+    series: Vec<Series>,
+    by_name: BTreeMap<Box<str>, usize>,
+    /// Where the keys of the last point went: the next point mostly has the same.
+    layout: Vec<usize>,
+}
+
+impl Family {
+    pub fn get(&self, name: &str) -> Option<&Series> {
+        self.by_name.get(name).and_then(|i| self.series.get(*i))
+    }
+
+    /// In the order of names.
+    pub fn iter(&self) -> impl Iterator<Item = (&Clean, &Series)> {
+        self.by_name.values().filter_map(|i| self.series.get(*i)).map(|s| (&s.name, s))
+    }
+
+    /// Names, in order.
+    pub fn keys(&self) -> impl Iterator<Item = &Clean> {
+        self.iter().map(|(name, _)| name)
+    }
+
+    pub fn len(&self) -> usize {
+        self.series.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.series.is_empty()
+    }
+
+    /// The place of a key that stands `nth` in its point; `None` if it is new and there is no room.
+    fn place(&mut self, nth: usize, key: &str, may_grow: bool) -> Option<usize> {
+        if let Some(at) = self.layout.get(nth).copied()
+            && self.series.get(at).is_some_and(|s| s.name.as_str() == key)
+        {
+            return Some(at);
+        }
+        let at = match self.by_name.get(key) {
+            Some(at) => *at,
+            None if may_grow => {
+                self.series.push(Series::new(Clean::new(key)));
+                self.by_name.insert(key.into(), self.series.len() - 1);
+                self.series.len() - 1
+            }
+            None => return None,
+        };
+        if nth < MAX_KEYS {
+            self.layout.resize(self.layout.len().max(nth + 1), usize::MAX);
+            self.layout[nth] = at;
+        }
+        Some(at)
     }
 }
 
 /// All series of a run, by the name under which they are shown: canonical where there is one, else as printed.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Metrics {
-    train: BTreeMap<Clean, Series>,
-    eval: BTreeMap<Clean, Series>,
-    last_train: Option<Point>,
+    train: Family,
+    eval: Family,
+    last_train: Option<(SourceId, Point)>,
     points: u64,
+    dropped: u64,
+    room: usize,
+    precision: BTreeMap<SourceId, Precision>,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self {
+            train: Family::default(),
+            eval: Family::default(),
+            last_train: None,
+            points: 0,
+            dropped: 0,
+            room: ROOM_OF_ONE.1,
+            precision: BTreeMap::new(),
+        }
+    }
 }
 
 impl Metrics {
-    pub fn push(&mut self, at: Timestamp, _source: SourceId, point: Point) {
+    /// Says how exactly a source gives its numbers; to be told before its first point.
+    pub fn describe(&mut self, source: SourceId, precision: Precision) {
+        self.precision.insert(source, precision);
+    }
+
+    pub fn push(&mut self, at: Timestamp, source: SourceId, point: Point) {
         self.points += 1;
-        let family = if point.kind == PointKind::Eval { &mut self.eval } else { &mut self.train };
-        let mut put = |name: Clean, value: f64| {
-            let sample = Sample { step: point.step, epoch: point.epoch, at, segment: point.segment, value };
-            family.entry(name).or_default().samples.push(sample);
+        if point.kind == PointKind::Final {
+            return;
+        }
+        let precision = self.precision.get(&source).copied().unwrap_or_default();
+        let tokens = point.canonical.iter().find(|(key, _)| *key == "num_tokens").map(|(_, v)| *v);
+        let place = Place {
+            step: point.step,
+            time: point.time.map_or(at.as_millisecond(), |seconds| (seconds * 1e3) as i64),
+            epoch: point.epoch,
+            tokens,
+            segment: point.segment,
         };
-        if point.kind != PointKind::Final {
-            for (key, value) in &point.canonical {
-                put(Clean::new(key), *value);
+        let canonical = point.canonical.iter().map(|(key, value)| (*key, *value));
+        let raw = point.raw.iter().map(|(key, value)| (shown_name(key.as_str()), *value));
+        let raw = raw.filter(|(key, _)| !point.canonical.iter().any(|(name, _)| name == key));
+        let mut room = self.room;
+        let before = self.train.len() + self.eval.len();
+        let family = if point.kind == PointKind::Eval { &mut self.eval } else { &mut self.train };
+        for (nth, (key, value)) in canonical.chain(raw).enumerate() {
+            let may_grow = before + nth < MAX_KEYS;
+            let Some(at) = family.place(nth, key, may_grow) else {
+                self.dropped += 1;
+                continue;
+            };
+            if let Some(series) = family.series.get_mut(at) {
+                series.push(source, precision, place, point.rank, value, room);
             }
-            for (key, value) in &point.raw {
-                if !point.canonical.iter().any(|(name, _)| *name == key.as_str()) {
-                    put(key.clone(), *value);
-                }
+        }
+        let after = self.train.len() + self.eval.len();
+        if after != before {
+            room = (ROOM / after).clamp(ROOM_OF_ONE.0, ROOM_OF_ONE.1);
+            // Not at every new key: merging is not undone.
+            if room * 2 < self.room || room == ROOM_OF_ONE.0 {
+                self.room = room;
+                self.train.series.iter_mut().chain(&mut self.eval.series).for_each(|s| s.settle(room));
             }
         }
         if point.kind == PointKind::Train {
-            self.last_train = Some(point);
-        }
-    }
-
-    /// Takes in what was read of an earlier part of another source.
-    pub fn absorb(&mut self, earlier: Metrics) {
-        for (mine, theirs) in [(&mut self.train, earlier.train), (&mut self.eval, earlier.eval)] {
-            for (name, series) in theirs {
-                let samples = &mut mine.entry(name).or_default().samples;
-                samples.splice(0..0, series.samples);
+            let newer = self.last_train.as_ref().is_none_or(|(from, last)| {
+                *from == source || last.step.zip(point.step).is_none_or(|(old, new)| new >= old)
+            });
+            if newer {
+                self.last_train = Some((source, point));
             }
         }
-        self.points += earlier.points;
     }
 
-    pub fn train(&self) -> &BTreeMap<Clean, Series> {
+    /// Takes in another reading of one source, from its start to its end, in place of what was known of that source.
+    pub fn absorb(&mut self, whole: Self) {
+        let room = self.room;
+        for (mine, theirs) in [(&mut self.train, whole.train), (&mut self.eval, whole.eval)] {
+            for series in theirs.series {
+                let Some(at) = mine.place(usize::MAX, series.name.as_str(), true) else { continue };
+                let Some(own) = mine.series.get_mut(at) else { continue };
+                for track in series.tracks {
+                    own.tracks.retain(|t| t.source != track.source);
+                    let better = own.tracks.iter().position(|t| t.precision <= track.precision);
+                    own.tracks.insert(better.unwrap_or(own.tracks.len()), track);
+                }
+                own.settle(room);
+            }
+        }
+        self.points = self.points.max(whole.points);
+        self.dropped += whole.dropped;
+        if self.last_train.is_none() {
+            self.last_train = whole.last_train;
+        }
+    }
+
+    pub fn train(&self) -> &Family {
         &self.train
     }
 
-    pub fn eval(&self) -> &BTreeMap<Clean, Series> {
+    pub fn eval(&self) -> &Family {
         &self.eval
     }
 
     /// A training series by name.
     pub fn series(&self, name: &str) -> Option<&Series> {
-        self.train.get(&Clean::new(name))
+        self.train.get(name)
     }
 
+    /// The axes on which the training's samples stand.
+    pub fn axes(&self) -> impl Iterator<Item = XAxis> {
+        XAxis::ALL.into_iter().filter(|x| self.train.iter().any(|(_, series)| series.extent(*x).is_some()))
+    }
+
+    /// The training point that is furthest.
     pub fn last_train(&self) -> Option<&Point> {
-        self.last_train.as_ref()
+        self.last_train.as_ref().map(|(_, point)| point)
     }
 
     pub fn points(&self) -> u64 {
         self.points
+    }
+
+    /// Values not kept, because there were too many different keys.
+    pub fn dropped(&self) -> u64 {
+        self.dropped
+    }
+}
+
+/// The name of a printed key that has no canonical one. Trackers put the family before it, consoles do not.
+fn shown_name(key: &str) -> &str {
+    ["train/", "eval/", "eval_"].iter().find_map(|prefix| key.strip_prefix(prefix)).unwrap_or(key)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn point(step: Option<u64>, keys: &[(&'static str, f64)]) -> Point {
+        Point { step, canonical: keys.to_vec(), ..Point::default() }
+    }
+
+    fn loss(metrics: &Metrics) -> Vec<(f64, f64, u64)> {
+        let series = metrics.series("loss").unwrap();
+        let (from, to) = series.extent(XAxis::Step).unwrap();
+        series.view(XAxis::Step, from..to, 1000).iter().map(|b| (b.x, b.last, b.count)).collect()
+    }
+
+    const CONSOLE: SourceId = SourceId(0);
+    const FILE: SourceId = SourceId(1);
+    const AT: Timestamp = Timestamp::UNIX_EPOCH;
+
+    #[test]
+    fn a_long_run_keeps_its_spikes_and_its_ends() {
+        let mut metrics = Metrics::default();
+        for step in 0..300_000u64 {
+            let value = if step == 1234 { 1e6 } else { (step as f64).sqrt() };
+            metrics.push(AT, CONSOLE, point(Some(step), &[("loss", value)]));
+        }
+        let series = metrics.series("loss").unwrap();
+        assert_eq!(series.extent(XAxis::Step), Some((0.0, 299_999.0)));
+        assert_eq!(series.min_max(), Some((0.0, 1e6)));
+        let view = series.view(XAxis::Step, 0.0..299_999.0, 200);
+        assert_eq!(view.len(), 200);
+        assert_eq!(view.iter().map(|b| b.count).sum::<u64>(), 300_000);
+        assert_eq!(view.iter().filter(|b| b.max == 1e6).count(), 1);
+        assert_eq!(view.last().unwrap().last, 299_999f64.sqrt());
+        assert!(view.windows(2).all(|w| w[0].x < w[1].x));
+        let end = series.view(XAxis::Step, 299_990.0..299_999.0, 10);
+        assert_eq!(
+            end.iter().map(|b| (b.x, b.count)).collect::<Vec<_>>(),
+            (299_990..300_000).map(|x| (f64::from(x), 1)).collect::<Vec<_>>()
+        );
+    }
+
+    #[test]
+    fn a_side_file_wins_over_the_console_and_neither_is_doubled() {
+        let check = |file_first: bool| {
+            let mut metrics = Metrics::default();
+            metrics.describe(FILE, Precision::Full);
+            let mut file = |m: &mut Metrics| {
+                for step in 1..=10 {
+                    m.push(AT, FILE, point(Some(step * 10), &[("loss", 2.0 + 1.0 / (step * 7) as f64)]));
+                }
+            };
+            if file_first {
+                file(&mut metrics);
+            }
+            for step in 1..=12 {
+                let rounded = ((2.0 + 1.0 / (step * 7) as f64) * 1e4).round() / 1e4;
+                metrics.push(AT, CONSOLE, point(Some(step * 10), &[("loss", rounded)]));
+            }
+            if !file_first {
+                file(&mut metrics);
+            }
+            let seen = loss(&metrics);
+            assert_eq!(seen.len(), 12, "{seen:?}");
+            assert!(seen.iter().all(|(_, _, count)| *count == 1));
+            assert_eq!(seen[0], (10.0, 2.0 + 1.0 / 7.0, 1));
+            assert_eq!(seen[11], (120.0, 2.0119, 1));
+            assert_eq!(metrics.series("loss").unwrap().last().unwrap().step, Some(120));
+            assert_eq!(metrics.last_train().unwrap().step, Some(120));
+        };
+        check(true);
+        check(false);
+    }
+
+    #[test]
+    fn console_lines_without_a_step_yield_to_a_file_that_has_them() {
+        let mut metrics = Metrics::default();
+        metrics.describe(FILE, Precision::Full);
+        for i in 1..=5 {
+            metrics.push(AT, CONSOLE, point(None, &[("loss", f64::from(i))]));
+            metrics.push(AT, FILE, point(Some(i as u64), &[("loss", f64::from(i))]));
+        }
+        assert_eq!(loss(&metrics).len(), 5);
+        let series = metrics.series("loss").unwrap();
+        assert_eq!(series.view(XAxis::Time, -1.0..1.0, 1)[0].count, 5);
+    }
+
+    #[test]
+    fn ranks_are_one_sample_with_a_spread() {
+        let mut metrics = Metrics::default();
+        for step in 0..4 {
+            for (rank, value) in [(2, 30.0), (0, 10.0), (1, 20.0)] {
+                let mut p = point(Some(step), &[("tokens_per_second", value)]);
+                p.rank = Some(rank);
+                metrics.push(AT, CONSOLE, p);
+            }
+        }
+        let series = metrics.series("tokens_per_second").unwrap();
+        let view = series.view(XAxis::Step, 0.0..3.0, 4);
+        assert_eq!(view.len(), 4);
+        assert!(view.iter().all(|b| (b.min, b.max, b.last, b.count) == (10.0, 30.0, 10.0, 1)), "{view:?}");
+    }
+
+    #[test]
+    fn files_of_ranks_that_differ_widen_the_spread() {
+        let mut metrics = Metrics::default();
+        for (source, value) in [(CONSOLE, 100.0), (FILE, 140.0)] {
+            for step in 0..10 {
+                metrics.push(AT, source, point(Some(step), &[("tokens_per_second", value)]));
+            }
+        }
+        let view = metrics.series("tokens_per_second").unwrap().view(XAxis::Step, 0.0..9.0, 2);
+        assert_eq!(view.iter().map(|b| (b.min, b.max, b.count)).collect::<Vec<_>>(), [(100.0, 140.0, 5); 2]);
+    }
+
+    #[test]
+    fn restarts_stay_apart() {
+        let mut metrics = Metrics::default();
+        for (segment, steps) in [(0, 0..100), (1, 60..80)] {
+            for step in steps {
+                let mut p = point(Some(step), &[("loss", f64::from(segment))]);
+                p.segment = segment;
+                metrics.push(AT, CONSOLE, p);
+            }
+        }
+        let view = metrics.series("loss").unwrap().view(XAxis::Step, 0.0..99.0, 10);
+        assert_eq!(view.iter().map(|b| b.segment).collect::<Vec<_>>(), [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1]);
+        assert!(view.iter().all(|b| b.min == b.max));
+    }
+
+    #[test]
+    fn keys_of_trackers_and_consoles_are_one_series() {
+        let mut metrics = Metrics::default();
+        let mut p = point(Some(1), &[("loss", 1.0)]);
+        p.raw = vec![("train/loss".into(), 1.0), ("train/entropy_x".into(), 2.0), ("lr".into(), 3.0)];
+        metrics.push(AT, FILE, p);
+        assert_eq!(metrics.train().keys().map(Clean::as_str).collect::<Vec<_>>(), ["entropy_x", "loss", "lr"]);
+        assert_eq!(metrics.series("loss").unwrap().len(), 1);
+    }
+
+    #[test]
+    fn hostile_keys_are_bounded_and_counted() {
+        let mut metrics = Metrics::default();
+        for i in 0..3 * MAX_KEYS {
+            let raw = vec![(Clean::new(&format!("k{i}")), 1.0)];
+            metrics.push(AT, CONSOLE, Point { raw, step: Some(i as u64), ..Point::default() });
+        }
+        assert_eq!(metrics.train().len(), MAX_KEYS);
+        assert_eq!(metrics.dropped(), 2 * MAX_KEYS as u64);
+    }
+
+    #[test]
+    fn odd_ranges_give_nothing_and_do_not_panic() {
+        let mut metrics = Metrics::default();
+        metrics.push(AT, CONSOLE, point(Some(u64::MAX - 1), &[("loss", f64::NAN)]));
+        let series = metrics.series("loss").unwrap();
+        let check = |range: Range<f64>, buckets| series.view(XAxis::Step, range, buckets).len();
+        assert_eq!(check(f64::NAN..1.0, 10), 0);
+        assert_eq!(check(1.0..0.0, 10), 0);
+        assert_eq!(check(0.0..1.0, 0), 0);
+        assert_eq!(check(0.0..f64::INFINITY, 10), 1);
+        assert_eq!(check(f64::NEG_INFINITY..f64::INFINITY, 10), 1);
+        assert_eq!(series.min_max(), None);
+        assert_eq!(series.nonfinite(), 1);
     }
 }

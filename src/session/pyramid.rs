@@ -1,0 +1,257 @@
+//! One series of numbers of any length in bounded memory: the last stretch sample by sample, the past in stretches that
+//! double in length with age. Each stretch keeps its extremes, so a spike never vanishes.
+
+use std::collections::VecDeque;
+
+/// A cell whose step is not known.
+const NO_STEP: u64 = u64::MAX;
+/// Past this level, cells are merged over restarts of the run too, so that hostile segments cannot grow the pyramid.
+const MERGE_ANYWAY: usize = 12;
+/// Levels among which the room for the past is shared out.
+const SHARES: usize = 10;
+/// Cells that a level keeps at least.
+const LEAST: usize = 16;
+
+/// One sample, or several that follow on each other. Values that are not finite are counted, and stand in `last`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Cell {
+    steps: (u64, u64),
+    /// Unix milliseconds.
+    times: (i64, i64),
+    epochs: (f32, f32),
+    tokens: (f32, f32),
+    pub min: f64,
+    pub max: f64,
+    /// Mean of the finite values.
+    pub mean: f64,
+    pub last: f64,
+    pub count: u32,
+    pub nonfinite: u32,
+    pub segment: u32,
+}
+
+/// Where a sample stands on each axis.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Place {
+    pub step: Option<u64>,
+    /// Unix milliseconds.
+    pub time: i64,
+    pub epoch: Option<f64>,
+    pub tokens: Option<f64>,
+    pub segment: u32,
+}
+
+impl Cell {
+    pub fn one(place: Place, value: f64) -> Self {
+        let step = place.step.unwrap_or(NO_STEP);
+        let epoch = place.epoch.map_or(f32::NAN, |e| e as f32);
+        let tokens = place.tokens.map_or(f32::NAN, |t| t as f32);
+        let finite = if value.is_finite() { value } else { f64::NAN };
+        Self {
+            steps: (step, step),
+            times: (place.time, place.time),
+            epochs: (epoch, epoch),
+            tokens: (tokens, tokens),
+            min: finite,
+            max: finite,
+            mean: finite,
+            last: value,
+            count: 1,
+            nonfinite: u32::from(!value.is_finite()),
+            segment: place.segment,
+        }
+    }
+
+    pub fn first_step(&self) -> Option<u64> {
+        (self.steps.0 != NO_STEP).then_some(self.steps.0)
+    }
+
+    pub fn last_step(&self) -> Option<u64> {
+        (self.steps.1 != NO_STEP).then_some(self.steps.1)
+    }
+
+    /// First and last time, in Unix milliseconds.
+    pub fn times(&self) -> (i64, i64) {
+        self.times
+    }
+
+    pub fn epochs(&self) -> Option<(f64, f64)> {
+        (!self.epochs.0.is_nan()).then(|| (self.epochs.0.into(), self.epochs.1.into()))
+    }
+
+    pub fn tokens(&self) -> Option<(f64, f64)> {
+        (!self.tokens.0.is_nan()).then(|| (self.tokens.0.into(), self.tokens.1.into()))
+    }
+
+    /// Another rank's value of the same step: widens the spread, and takes the sample's place if it has precedence.
+    pub fn spread(&mut self, value: f64, takes_precedence: bool) {
+        if value.is_finite() {
+            self.min = self.min.min(value);
+            self.max = self.max.max(value);
+        }
+        if takes_precedence {
+            self.last = value;
+            self.mean = if value.is_finite() { value } else { f64::NAN };
+            self.nonfinite = u32::from(!value.is_finite());
+        }
+    }
+
+    /// This cell and the one that follows it.
+    pub fn join(self, next: Self) -> Self {
+        let finite = |c: &Self| f64::from(c.count - c.nonfinite);
+        let (a, b) = (finite(&self), finite(&next));
+        let mean = match (a > 0.0, b > 0.0) {
+            (true, true) => self.mean * (a / (a + b)) + next.mean * (b / (a + b)),
+            (true, false) => self.mean,
+            _ => next.mean,
+        };
+        let or = |a: f32, b: f32| if a.is_nan() { b } else { a };
+        Self {
+            steps: (
+                if self.steps.0 == NO_STEP { next.steps.0 } else { self.steps.0 },
+                if next.steps.1 == NO_STEP { self.steps.1 } else { next.steps.1 },
+            ),
+            times: (self.times.0, next.times.1),
+            epochs: (or(self.epochs.0, next.epochs.0), or(next.epochs.1, self.epochs.1)),
+            tokens: (or(self.tokens.0, next.tokens.0), or(next.tokens.1, self.tokens.1)),
+            min: self.min.min(next.min),
+            max: self.max.max(next.max),
+            mean,
+            last: next.last,
+            count: self.count.saturating_add(next.count),
+            nonfinite: self.nonfinite.saturating_add(next.nonfinite),
+            segment: next.segment,
+        }
+    }
+}
+
+/// The cells of one series, oldest first: single samples at level 0, and `2^k` of them in a cell of level `k`.
+#[derive(Clone, Debug, Default)]
+pub struct Pyramid {
+    levels: Vec<VecDeque<Cell>>,
+}
+
+impl Pyramid {
+    /// Adds the newest sample; at most about `room` cells are kept.
+    pub fn push(&mut self, cell: Cell, room: usize) {
+        if self.levels.is_empty() {
+            self.levels.push(VecDeque::new());
+        }
+        self.levels[0].push_back(cell);
+        if self.levels[0].len() > room / 2 {
+            self.settle(room);
+        }
+    }
+
+    /// Merges what is oldest until about `room` cells remain.
+    pub fn settle(&mut self, room: usize) {
+        let mut level = 0;
+        while level < self.levels.len() {
+            let keep = if level == 0 { room / 2 } else { room / 2 / SHARES }.max(LEAST);
+            while self.levels[level].len() > keep {
+                let Some(old) = self.levels[level].pop_front() else { break };
+                let joined = match self.levels[level].front() {
+                    Some(next) if next.segment == old.segment || level >= MERGE_ANYWAY => {
+                        let joined = old.join(*next);
+                        self.levels[level].pop_front();
+                        joined
+                    }
+                    _ => old,
+                };
+                if level + 1 == self.levels.len() {
+                    self.levels.push(VecDeque::new());
+                }
+                self.levels[level + 1].push_back(joined);
+            }
+            if self.levels[level].capacity() > 2 * keep + LEAST {
+                self.levels[level].shrink_to(keep + LEAST);
+            }
+            level += 1;
+        }
+    }
+
+    /// All cells, oldest first.
+    pub fn cells(&self) -> impl DoubleEndedIterator<Item = &Cell> {
+        self.levels.iter().rev().flatten()
+    }
+
+    /// The samples that are still kept one by one, oldest first.
+    pub fn recent(&self) -> impl DoubleEndedIterator<Item = &Cell> {
+        self.levels.first().into_iter().flatten()
+    }
+
+    pub fn last(&self) -> Option<&Cell> {
+        self.cells().next_back()
+    }
+
+    /// A recent sample of this step and segment, for a value that comes late.
+    pub fn recent_mut(&mut self, segment: u32, step: u64, look_back: usize) -> Option<&mut Cell> {
+        let recent = self.levels.first_mut()?;
+        recent.iter_mut().rev().take(look_back).take_while(|c| c.segment == segment).find(|c| c.steps == (step, step))
+    }
+
+    /// A recent sample of this step, by halving; steps are taken to rise.
+    pub fn at_step(&self, step: u64) -> Option<&Cell> {
+        let recent = self.levels.first()?;
+        let place = recent.partition_point(|c| c.steps.0 < step);
+        recent.get(place).filter(|c| c.steps.0 == step)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn place(step: u64) -> Place {
+        Place { step: Some(step), time: step as i64 * 1000, ..Place::default() }
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_is_lost_but_detail(values in prop::collection::vec(-1e6..1e6f64, 1..3000), room in 64usize..600) {
+            let mut pyramid = Pyramid::default();
+            for (i, v) in values.iter().enumerate() {
+                pyramid.push(Cell::one(place(i as u64), *v), room);
+            }
+            let cells: Vec<_> = pyramid.cells().copied().collect();
+            prop_assert!(cells.len() <= room + 16 * LEAST);
+            prop_assert_eq!(cells.iter().map(|c| c.count as usize).sum::<usize>(), values.len());
+            for c in &cells {
+                let part = &values[c.steps.0 as usize..=c.steps.1 as usize];
+                prop_assert_eq!(part.len(), c.count as usize);
+                prop_assert_eq!(c.max, part.iter().copied().fold(f64::MIN, f64::max));
+                prop_assert_eq!(c.min, part.iter().copied().fold(f64::MAX, f64::min));
+                prop_assert_eq!(c.last, part[part.len() - 1]);
+                let mean = part.iter().sum::<f64>() / part.len() as f64;
+                prop_assert!((c.mean - mean).abs() < 1e-3);
+            }
+            for pair in cells.windows(2) {
+                prop_assert_eq!(pair[0].steps.1 + 1, pair[1].steps.0);
+            }
+        }
+    }
+
+    #[test]
+    fn restarts_stay_apart_and_hostile_ones_stay_bounded() {
+        let mut pyramid = Pyramid::default();
+        for i in 0..1000u64 {
+            pyramid.push(Cell::one(Place { segment: (i / 500) as u32, ..place(i % 500) }, i as f64), 64);
+        }
+        assert!(pyramid.cells().all(|c| (c.max < 500.0) == (c.segment == 0)));
+        let mut pyramid = Pyramid::default();
+        for i in 0..200_000u32 {
+            pyramid.push(Cell::one(Place { segment: i, ..place(0) }, 1.0), 64);
+        }
+        assert!(pyramid.cells().count() < 1000, "{}", pyramid.cells().count());
+    }
+
+    #[test]
+    fn what_is_not_finite_is_counted() {
+        let cells = [1.0, f64::NAN, 3.0, f64::INFINITY].map(|v| Cell::one(place(0), v));
+        let all = cells.into_iter().reduce(Cell::join).unwrap();
+        assert_eq!((all.min, all.max, all.mean, all.count, all.nonfinite), (1.0, 3.0, 2.0, 4, 2));
+        assert_eq!(all.last, f64::INFINITY);
+    }
+}
