@@ -577,7 +577,7 @@ mod tests {
         let check = |file_first: bool| {
             let mut metrics = Metrics::default();
             metrics.describe(FILE, Precision::Full);
-            let mut file = |m: &mut Metrics| {
+            let file = |m: &mut Metrics| {
                 for step in 1..=10 {
                     m.push(AT, FILE, point(Some(step * 10), &[("loss", 2.0 + 1.0 / (step * 7) as f64)]));
                 }
