@@ -97,6 +97,7 @@ impl Cell {
     }
 
     /// This cell and the one that follows it.
+    #[must_use]
     pub fn join(self, next: Self) -> Self {
         let finite = |c: &Self| f64::from(c.count - c.nonfinite);
         let (a, b) = (finite(&self), finite(&next));

@@ -186,8 +186,8 @@ impl Series {
         });
         let room = room / self.tracks.len();
         let twin = place.step.filter(|_| self.tracks.len() > 1).and_then(|step| {
-            let others = self.tracks.iter().enumerate().filter(|(i, _)| *i != at);
-            others.filter_map(|(i, t)| Some((i, t.cells.at_step(step)?.last))).next()
+            let mut others = self.tracks.iter().enumerate().filter(|(i, _)| *i != at);
+            others.find_map(|(i, t)| Some((i, t.cells.at_step(step)?.last)))
         });
         if let Some((other, known)) = twin {
             let worse = &mut self.tracks[at.max(other)];
@@ -244,7 +244,7 @@ impl Series {
             })
             .collect();
         // One track is in order already, save where its steps run backwards; sorting what is sorted is one pass.
-        cells.sort_by(|a, b| (a.2.segment, a.0, !a.3).cmp(&(b.2.segment, b.0, !b.3)));
+        cells.sort_by_key(|(column, _, cell, counts)| (cell.segment, *column, !*counts));
         let mut out: Vec<(usize, f64, Cell)> = Vec::with_capacity(buckets.min(cells.len()));
         for (column, at, cell, counts) in cells {
             match out.last_mut() {
