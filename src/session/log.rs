@@ -85,6 +85,11 @@ impl Log {
         }
     }
 
+    /// Number of the last complete line.
+    pub fn last_number(&self) -> u64 {
+        self.next_number
+    }
+
     pub fn lines(&self) -> &VecDeque<LogLine> {
         &self.lines
     }

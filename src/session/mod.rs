@@ -105,6 +105,18 @@ pub enum RunState {
     Failed,
 }
 
+impl RunState {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Waiting => "waiting",
+            Self::Training => "training",
+            Self::Silent => "silent",
+            Self::Finished => "finished",
+            Self::Failed => "failed",
+        }
+    }
+}
+
 /// Everything known about the watched run.
 #[derive(Debug, Default)]
 pub struct Session {
@@ -302,6 +314,58 @@ impl Session {
     /// The furthest progress bar.
     pub fn progress(&self) -> Option<Progress> {
         self.sources.values().filter_map(|s| s.live.reader.progress()).max_by_key(|p| p.total)
+    }
+
+    /// The newest step: of the last point or of the bar, whichever is further.
+    pub fn step(&self) -> Option<u64> {
+        let point = self.metrics.last_train().and_then(|p| p.step);
+        point.max(self.progress().map(|p| p.done))
+    }
+
+    /// Seconds that a step takes: between the last points where their times tell, else as the bar says.
+    pub fn seconds_per_step(&self) -> Option<f64> {
+        let printed = self.metrics.series("step_time_seconds").and_then(series::Series::last).map(|s| s.value);
+        let bar = self.progress().and_then(|p| p.seconds_per_step);
+        bar.or(printed).filter(|s| s.is_finite() && *s > 0.0)
+    }
+
+    /// Seconds to the end of the run, where its length is known.
+    pub fn remaining_seconds(&self) -> Option<f64> {
+        if self.state() == RunState::Finished {
+            return None;
+        }
+        let bar = self.progress().and_then(|p| p.remaining_seconds);
+        let left = self.total_steps()?.checked_sub(self.step()?)?;
+        bar.or_else(|| Some(left as f64 * self.seconds_per_step()?))
+    }
+
+    /// How the run stands, by what has been read and how long ago.
+    pub fn state(&self) -> RunState {
+        if self.diagnosis.as_ref().is_some_and(|d| d.first_oom().is_some())
+            || self.child.code.is_some_and(|code| code != 0)
+            || self.child.signal.is_some()
+        {
+            return RunState::Failed;
+        }
+        if self.child.code == Some(0) || self.metrics.is_final() {
+            return RunState::Finished;
+        }
+        if self.metrics.points() == 0 && self.progress().is_none() {
+            return RunState::Waiting;
+        }
+        let newest = self.sources.values().filter_map(|s| s.last_output).max();
+        if let (Some(now), Some(newest)) = (self.now, newest) {
+            let quiet = now.duration_since(newest).as_secs_f64();
+            if quiet > self.silence_limit() {
+                return RunState::Silent;
+            }
+        }
+        RunState::Training
+    }
+
+    /// Seconds without output after which a run counts as silent: ten steps, but at least a minute.
+    pub fn silence_limit(&self) -> f64 {
+        self.seconds_per_step().map_or(300.0, |s| (s * 10.0).clamp(60.0, 3600.0))
     }
 
     /// The last training point.

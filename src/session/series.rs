@@ -398,6 +398,7 @@ pub struct Metrics {
     last_train: Option<(SourceId, Point)>,
     points: u64,
     dropped: u64,
+    ended: bool,
     room: usize,
     precision: BTreeMap<SourceId, Precision>,
 }
@@ -410,6 +411,7 @@ impl Default for Metrics {
             last_train: None,
             points: 0,
             dropped: 0,
+            ended: false,
             room: ROOM_OF_ONE.1,
             precision: BTreeMap::new(),
         }
@@ -424,6 +426,7 @@ impl Metrics {
 
     pub fn push(&mut self, at: Timestamp, source: SourceId, point: Point) {
         self.points += 1;
+        self.ended = point.kind == PointKind::Final;
         if point.kind == PointKind::Final {
             return;
         }
@@ -514,6 +517,11 @@ impl Metrics {
     /// The training point that is furthest.
     pub fn last_train(&self) -> Option<&Point> {
         self.last_train.as_ref().map(|(_, point)| point)
+    }
+
+    /// The newest point is the summary of a finished run.
+    pub fn is_final(&self) -> bool {
+        self.ended
     }
 
     pub fn points(&self) -> u64 {
