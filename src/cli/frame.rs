@@ -42,7 +42,7 @@ pub fn to_json(session: &Session) -> Value {
 /// The last value of every training series.
 fn latest(session: &Session) -> Value {
     let mut all = Map::new();
-    for (name, series) in session.metrics.train() {
+    for (name, series) in session.metrics.train().iter() {
         if let Some(sample) = series.last() {
             all.insert(name.as_str().to_string(), number_to_json(sample.value));
         }

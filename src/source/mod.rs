@@ -3,4 +3,5 @@
 //! Every source is a plain thread that sends [`crate::model::Event`]s into a bounded channel. Sources never parse and
 //! never know the screen.
 
+pub mod child;
 pub mod file;

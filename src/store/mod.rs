@@ -1,1 +1,3 @@
 //! Recordings: events written down and read again. Keeps raw events, so that better parsers improve old recordings.
+
+pub mod folder;
