@@ -38,7 +38,7 @@ pub fn state() -> Result<PathBuf, FolderError> {
 pub fn new_run(now: Timestamp, pid: u32) -> Result<PathBuf, FolderError> {
     let runs = state()?.join("runs");
     make(&runs, true)?;
-    let stamp = now.to_zoned(jiff::tz::TimeZone::system()).strftime("%Y%m%d-%H%M%S").to_string();
+    let stamp = now.to_zoned_datetime(jiff::tz::TimeZone::system()).strftime("%Y%m%d-%H%M%S").to_string();
     for attempt in 0..100 {
         let name = if attempt == 0 { format!("{stamp}-{pid}") } else { format!("{stamp}-{pid}-{attempt}") };
         match make(&runs.join(&name), false) {
