@@ -1,6 +1,9 @@
 //! The command line: one file a subcommand, and the only place that wires the parts together.
 
-use std::process::ExitCode;
+pub mod frame;
+mod run;
+
+use std::{ffi::OsString, process::ExitCode};
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -14,12 +17,21 @@ pub struct Cli {
 }
 
 #[derive(Debug, Subcommand)]
-pub enum Command {}
+pub enum Command {
+    Run(run::RunArgs),
+    /// The new process of `run`: a session of its own, then the command.
+    #[command(hide = true)]
+    ExecChild {
+        #[arg(required = true, last = true)]
+        command: Vec<OsString>,
+    },
+}
 
 /// Runs what was asked for and gives the exit code.
 pub fn run(cli: Cli) -> Result<ExitCode> {
     match cli.command {
         None => Ok(ExitCode::SUCCESS),
-        Some(command) => match command {},
+        Some(Command::Run(args)) => run::run(&args),
+        Some(Command::ExecChild { command }) => Ok(ExitCode::from(crate::source::child::exec(&command))),
     }
 }

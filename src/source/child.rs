@@ -102,6 +102,8 @@ pub fn start(command: &[std::ffi::OsString], spool: &Spool, stdin: Stdio) -> Res
         .map_err(StartError::Launch)?;
     let pid = Pid::from_child(&child);
     let ended = Arc::new(AtomicBool::new(false));
+    // A lost terminal ends neither the child nor the watch over it.
+    signal_hook::flag::register(signal_hook::consts::SIGHUP, Arc::default()).map_err(StartError::Signals)?;
     let handle = signals.handle();
     let over = Arc::clone(&ended);
     let _ = thread::Builder::new().name("signals".into()).spawn(move || {

@@ -2,4 +2,5 @@
 #![allow(clippy::unwrap_used)]
 
 mod imports;
+mod run;
 mod tail;

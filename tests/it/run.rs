@@ -1,0 +1,161 @@
+//! `oomph run`: the caller sees exactly what it would see without oomph, and the child never waits for it.
+
+use std::{
+    fs,
+    io::{Read, Write},
+    os::unix::process::ExitStatusExt,
+    path::Path,
+    process::{Child, Command, ExitStatus, Stdio},
+    time::{Duration, Instant},
+};
+
+fn oomph(state: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_oomph"));
+    command.env("OOMPH_STATE", state).stdin(Stdio::null());
+    command
+}
+
+fn shell(state: &Path, script: &str) -> (ExitStatus, Vec<u8>, Vec<u8>) {
+    let output = oomph(state).args(["run", "--", "sh", "-c", script]).output().unwrap();
+    (output.status, output.stdout, output.stderr)
+}
+
+/// Waits until `done` holds; fails after a minute.
+fn until(what: &str, mut done: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !done() {
+        assert!(start.elapsed() < Duration::from_secs(60), "never happened: {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// How many exit codes to go through: all of them when asked (`OOMPH_TEST_FULL`), else a spread.
+fn codes() -> Vec<i32> {
+    if std::env::var_os("OOMPH_TEST_FULL").is_some() {
+        (0..256).collect()
+    } else {
+        vec![0, 1, 2, 3, 77, 126, 127, 137, 255]
+    }
+}
+
+#[test]
+fn exit_codes_come_through() {
+    let state = tempfile::tempdir().unwrap();
+    for code in codes() {
+        let (status, ..) = shell(state.path(), &format!("exit {code}"));
+        assert_eq!(status.code(), Some(code));
+    }
+}
+
+#[test]
+fn death_by_signal_comes_through() {
+    let state = tempfile::tempdir().unwrap();
+    for signal in [1, 2, 3, 6, 9, 10, 12, 13, 14, 15] {
+        let (status, ..) = shell(state.path(), &format!("kill -{signal} $$"));
+        assert_eq!(status.signal(), Some(signal), "signal {signal}: {status:?}");
+    }
+}
+
+#[test]
+fn a_missing_command_is_127_and_a_plain_file_126() {
+    let state = tempfile::tempdir().unwrap();
+    let run = |name: &str| oomph(state.path()).args(["run", "--", name]).output().unwrap();
+    let missing = run("/no/such/program");
+    assert_eq!(missing.status.code(), Some(127));
+    assert!(String::from_utf8_lossy(&missing.stderr).contains("/no/such/program"));
+    let plain = state.path().join("plain");
+    fs::write(&plain, "not a program").unwrap();
+    assert_eq!(run(plain.to_str().unwrap()).status.code(), Some(126));
+}
+
+#[test]
+fn output_passes_through_untouched() {
+    let state = tempfile::tempdir().unwrap();
+    let mut bytes: Vec<u8> = (0..3_000_000u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+    bytes.extend_from_slice(b"\r  1%|#  | 1/2\r\x1b[31mlast line without its end");
+    let file = state.path().join("bytes");
+    fs::write(&file, &bytes).unwrap();
+    let (status, out, err) = shell(state.path(), &format!("cat {}; printf complaint >&2", file.display()));
+    assert!(status.success());
+    assert!(out == bytes, "{} bytes of {}", out.len(), bytes.len());
+    assert_eq!(err, b"complaint");
+}
+
+#[test]
+fn signals_are_forwarded_once_and_hang_ups_are_not() {
+    let state = tempfile::tempdir().unwrap();
+    let seen = state.path().join("seen");
+    let ready = state.path().join("ready");
+    // Counts what it gets; ends on a second USR2.
+    let script = format!(
+        "for s in TERM INT QUIT USR1 HUP; do trap \"echo $s >> {seen}\" $s; done; trap 'exit 7' USR2; touch {ready}; while :; do sleep 0.02; done",
+        seen = seen.display(),
+        ready = ready.display()
+    );
+    let mut child = oomph(state.path()).args(["run", "--", "sh", "-c", &script]).stdout(Stdio::null()).spawn().unwrap();
+    until("the child is ready", || ready.exists());
+    let kill = |child: &Child, name: &str| {
+        let status = Command::new("kill").args([&format!("-{name}"), &child.id().to_string()]).status().unwrap();
+        assert!(status.success());
+    };
+    for (nth, name) in ["TERM", "INT", "QUIT", "USR1"].iter().enumerate() {
+        kill(&child, name);
+        until(name, || fs::read_to_string(&seen).is_ok_and(|text| text.lines().count() == nth + 1));
+    }
+    kill(&child, "HUP");
+    kill(&child, "USR2");
+    assert_eq!(child.wait().unwrap().code(), Some(7));
+    assert_eq!(fs::read_to_string(&seen).unwrap(), "TERM\nINT\nQUIT\nUSR1\n");
+}
+
+#[test]
+fn the_child_does_not_wait_for_a_stopped_oomph() {
+    let state = tempfile::tempdir().unwrap();
+    let (ready, go, done) = (state.path().join("ready"), state.path().join("go"), state.path().join("done"));
+    let script = format!(
+        "touch {}; while [ ! -e {} ]; do sleep 0.02; done; head -c 50000000 /dev/zero; touch {}",
+        ready.display(),
+        go.display(),
+        done.display()
+    );
+    let mut child =
+        oomph(state.path()).args(["run", "--", "sh", "-c", &script]).stdout(Stdio::piped()).spawn().unwrap();
+    until("the child is ready", || ready.exists());
+    Command::new("kill").args(["-STOP", &child.id().to_string()]).status().unwrap();
+    fs::write(&go, "").unwrap();
+    // 50 MB are far more than a pipe holds: with one, the child would stand still now.
+    until("the child wrote everything", || done.exists());
+    Command::new("kill").args(["-CONT", &child.id().to_string()]).status().unwrap();
+    let mut out = Vec::new();
+    child.stdout.take().unwrap().read_to_end(&mut out).unwrap();
+    assert_eq!(out.len(), 50_000_000);
+    assert!(child.wait().unwrap().success());
+}
+
+#[test]
+fn the_child_outlives_a_killed_oomph() {
+    let state = tempfile::tempdir().unwrap();
+    let (ready, go, done) = (state.path().join("ready"), state.path().join("go"), state.path().join("done"));
+    let script = format!(
+        "touch {}; while [ ! -e {} ]; do sleep 0.02; done; echo still here; touch {}",
+        ready.display(),
+        go.display(),
+        done.display()
+    );
+    let mut child = oomph(state.path()).args(["run", "--", "sh", "-c", &script]).stdout(Stdio::null()).spawn().unwrap();
+    until("the child is ready", || ready.exists());
+    child.kill().unwrap();
+    child.wait().unwrap();
+    fs::write(&go, "").unwrap();
+    until("the child went on to its end", || done.exists());
+}
+
+#[test]
+fn standard_input_reaches_the_child() {
+    let state = tempfile::tempdir().unwrap();
+    let mut child =
+        oomph(state.path()).args(["run", "--", "cat"]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(b"hello").unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.stdout, b"hello");
+}
