@@ -1,6 +1,6 @@
 use std::fmt;
 
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use unicode_width::UnicodeWidthChar;
 
 /// One line of text from outside, safe to show anywhere.
@@ -77,6 +77,12 @@ impl Serialize for Clean {
     }
 }
 
+impl<'de> Deserialize<'de> for Clean {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer).map(|raw| Self::new(&raw))
+    }
+}
+
 impl From<&str> for Clean {
     fn from(raw: &str) -> Self {
         Self::new(raw)
@@ -103,6 +109,12 @@ mod tests {
         check("loss\t1", "loss 1");
         check("多言語 ok", "多言語 ok");
         check("a\nb", "a\\nb");
+    }
+
+    #[test]
+    fn cleaning_twice_changes_nothing() {
+        let once = Clean::new("a\u{1b}[0m\u{202e} b\tc é");
+        assert_eq!(Clean::new(once.as_str()), once);
     }
 
     #[test]

@@ -1,11 +1,12 @@
 use std::path::PathBuf;
 
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 
 use super::{Clean, gpu::GpuReading};
 
 /// Which source an event came from; numbered in the order in which sources were opened.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct SourceId(pub u16);
 
 /// Something that happened, and when. Nothing below the sources reads the clock: this is where time comes from.
@@ -15,13 +16,20 @@ pub struct Event {
     pub kind: EventKind,
 }
 
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
 pub enum EventKind {
     /// A file, a pipe or a child's output was opened (again, after a rotation).
     Opened { source: SourceId, name: Clean, path: Option<PathBuf>, size: Option<u64> },
     /// Bytes of a source, as read. `offset` is the place of the first byte in the file; chunks of one stretch follow
     /// on each other, and a stretch that starts elsewhere (the past being filled in) says so by its offset.
-    Output { source: SourceId, offset: u64, data: Vec<u8> },
+    Output {
+        source: SourceId,
+        offset: u64,
+        /// Written down apart from the rest, as it is.
+        #[serde(skip)]
+        data: Vec<u8>,
+    },
     /// The file became shorter: `unread` bytes at most were lost.
     Truncated { source: SourceId, unread: u64 },
     /// Another file stands under the name now; the old one was read to its end.
@@ -41,15 +49,16 @@ pub enum EventKind {
     /// How the trainer ended: its exit code, or the number of the signal that killed it.
     Exited { code: Option<i32>, signal: Option<i32> },
     /// One sample of every GPU.
-    Gpu(GpuReading),
+    Gpu { reading: GpuReading },
     /// One sample of the host.
-    Host(HostSample),
+    Host { sample: HostSample },
     /// A line of the kernel's log (Xid, OOM killer).
     Kernel { text: Clean },
 }
 
 /// Host memory at one moment. Unknown is `None`.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct HostSample {
     pub total_bytes: Option<u64>,
     pub available_bytes: Option<u64>,

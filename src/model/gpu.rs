@@ -1,9 +1,14 @@
 //! What a GPU says of itself. Every figure that could not be read is `None`, never 0.
 
+use std::borrow::Cow;
+
+use serde::{Deserialize, Serialize};
+
 use super::{Bytes, Clean};
 
 /// All GPUs at one moment, or why there are none.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum GpuReading {
     Samples(Vec<GpuSample>),
     /// No library, no driver, no permission: a state that the screen explains, not an error.
@@ -14,7 +19,8 @@ pub enum GpuReading {
 }
 
 /// One GPU at one moment. Known by its UUID; the index is only the driver's order.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct GpuSample {
     pub uuid: String,
     pub index: u32,
@@ -49,11 +55,12 @@ pub struct GpuSample {
     pub mig_enabled: Option<bool>,
     pub processes: Vec<GpuProcess>,
     /// Figures that this driver or card refuses, with the reason: (figure, reason).
-    pub refused: Vec<(&'static str, String)>,
+    pub refused: Vec<(Cow<'static, str>, String)>,
 }
 
 /// A process that holds memory on a GPU.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct GpuProcess {
     pub pid: u32,
     pub used: Option<Bytes>,

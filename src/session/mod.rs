@@ -194,8 +194,8 @@ impl Session {
                 self.child.code = code;
                 self.child.signal = signal;
             }
-            EventKind::Gpu(reading) => self.gpus.apply(at, reading),
-            EventKind::Host(sample) => self.host = Some(sample),
+            EventKind::Gpu { reading } => self.gpus.apply(at, reading),
+            EventKind::Host { sample } => self.host = Some(sample),
             EventKind::Kernel { text } => self.kernel.push((at, text)),
         }
     }
