@@ -11,6 +11,7 @@ pub mod gpu;
 pub mod incident;
 pub mod knobs;
 pub mod metric;
+pub mod redact;
 
 pub use bytes::{Bytes, ParseBytesError};
 pub use clean::Clean;

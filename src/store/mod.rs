@@ -1,3 +1,5 @@
 //! Recordings: events written down and read again. Keeps raw events, so that better parsers improve old recordings.
 
+pub mod database;
 pub mod folder;
+pub mod recorder;

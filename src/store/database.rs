@@ -1,0 +1,372 @@
+//! One recording as an SQLite file: opened so that it is safe where it lies, written in batches, read in order.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
+
+use jiff::Timestamp;
+use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
+
+use crate::model::{
+    Clean, Event, EventKind,
+    failure::Failure,
+    gpu::GpuReading,
+    metric::{Point, PointKind},
+};
+
+/// Version of `schema.sql`, kept in `PRAGMA user_version`.
+const SCHEMA: i64 = 1;
+
+/// File systems on which several hosts may see one file: write-ahead logs and shared locks cannot be trusted there.
+/// Magic numbers from statfs(2): NFS, SMB 1, CIFS, SMB 2, Lustre, GPFS, BeeGFS, Ceph, FUSE, 9p, AFS, Coda, OCFS2.
+const SHARED: &[u64] = &[
+    0x6969,
+    0x517b,
+    0xff53_4d42,
+    0xfe53_4d42,
+    0x0bd0_0bd0,
+    0x4750_4653,
+    0x1983_0326,
+    0x00c3_6400,
+    0x6573_5546,
+    0x0102_1997,
+    0x5346_414f,
+    0x7375_7245,
+    0x7461_636f,
+];
+
+/// Why a recording could not be written or read.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    #[error("{path}: {source}")]
+    Io { path: String, source: io::Error },
+    #[error("{path}: {source}")]
+    Sqlite { path: String, source: rusqlite::Error },
+    #[error("{path} is not a recording of oomph")]
+    Foreign { path: String },
+    #[error("{path} was written by a newer oomph (schema {found}, this one knows {SCHEMA}): update oomph to read it")]
+    Newer { path: String, found: i64 },
+}
+
+/// A recording open for writing or reading.
+#[derive(Debug)]
+pub struct Database {
+    path: PathBuf,
+    connection: Connection,
+}
+
+impl Database {
+    /// Makes a new recording; the file must not exist.
+    ///
+    /// # Errors
+    /// When it exists already or cannot be written.
+    pub fn create(path: &Path) -> Result<Self, StoreError> {
+        // SQLite would follow a planted link; this does not, and nobody else may read the file.
+        {
+            use std::os::unix::fs::OpenOptionsExt;
+            std::fs::OpenOptions::new()
+                .write(true)
+                .create_new(true)
+                .mode(0o600)
+                .open(path)
+                .map_err(|source| StoreError::Io { path: path.display().to_string(), source })?;
+        }
+        Self::reopen(path)
+    }
+
+    /// Opens a recording of this run again, to go on writing after the disk failed.
+    ///
+    /// # Errors
+    /// When the disk still fails.
+    pub fn reopen(path: &Path) -> Result<Self, StoreError> {
+        let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE).map_err(at(path))?;
+        let database = Self { path: path.to_path_buf(), connection };
+        database.set_up().map_err(at(path))?;
+        Ok(database)
+    }
+
+    fn set_up(&self) -> rusqlite::Result<()> {
+        let c = &self.connection;
+        if is_shared(&self.path) {
+            c.pragma_update(None, "locking_mode", "EXCLUSIVE")?;
+            c.pragma_update(None, "journal_mode", "DELETE")?;
+        } else {
+            c.pragma_update(None, "journal_mode", "WAL")?;
+            c.pragma_update(None, "synchronous", "NORMAL")?;
+            c.pragma_update(None, "journal_size_limit", 16 << 20)?;
+        }
+        c.busy_timeout(std::time::Duration::from_secs(2))?;
+        c.execute_batch(include_str!("schema.sql"))?;
+        c.pragma_update(None, "user_version", SCHEMA)
+    }
+
+    /// Opens a recording for reading alone.
+    ///
+    /// # Errors
+    /// When it cannot be read, is no recording, or is of a newer oomph.
+    pub fn open(path: &Path) -> Result<Self, StoreError> {
+        std::fs::metadata(path).map_err(|source| StoreError::Io { path: path.display().to_string(), source })?;
+        let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY).map_err(at(path))?;
+        let foreign = || StoreError::Foreign { path: path.display().to_string() };
+        let found: i64 =
+            connection.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(|_| foreign())?;
+        if found > SCHEMA {
+            return Err(StoreError::Newer { path: path.display().to_string(), found });
+        }
+        let has_events: bool = connection
+            .query_row("SELECT count(*) FROM sqlite_master WHERE name IN ('event', 'meta')", [], |row| {
+                row.get::<_, i64>(0)
+            })
+            .map_err(|_| foreign())?
+            == 2;
+        if found < 1 || !has_events {
+            return Err(foreign());
+        }
+        Ok(Self { path: path.to_path_buf(), connection })
+    }
+
+    /// Writes a batch in one transaction. `synced` waits until the disk has it.
+    ///
+    /// # Errors
+    /// When the disk does not take it; nothing of the batch is then in the file.
+    pub fn write(&mut self, batch: &Batch, synced: bool) -> Result<(), StoreError> {
+        let path = self.path.clone();
+        let mut all = || -> rusqlite::Result<()> {
+            if synced {
+                self.connection.pragma_update(None, "synchronous", "FULL")?;
+            }
+            let transaction = self.connection.transaction()?;
+            {
+                let mut put =
+                    transaction.prepare_cached("INSERT INTO event (at, kind, body, data) VALUES (?1, ?2, ?3, ?4)")?;
+                for (event, data) in &batch.events {
+                    let body = serde_json::to_string(&event.kind)
+                        .map_err(|e| rusqlite::Error::ToSqlConversionFailure(Box::new(e)))?;
+                    put.execute(params![event.at.as_microsecond(), name(&event.kind), body, data])?;
+                    if let EventKind::Gpu { reading: GpuReading::Samples(samples) } = &event.kind {
+                        let mut gpu = transaction.prepare_cached(
+                            "INSERT INTO gpu (at, uuid, name, memory_total, memory_used, utilization, temperature_c, power_w)
+                             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+                        )?;
+                        for s in samples {
+                            let bytes = |b: Option<crate::model::Bytes>| b.and_then(|b| i64::try_from(b.0).ok());
+                            gpu.execute(params![
+                                event.at.as_microsecond(),
+                                s.uuid,
+                                s.name.as_str(),
+                                bytes(s.memory_total),
+                                bytes(s.memory_used),
+                                s.utilization,
+                                s.temperature_c,
+                                s.power_w
+                            ])?;
+                        }
+                    }
+                }
+                for (at, point) in &batch.points {
+                    put_point(&transaction, *at, point)?;
+                }
+                for (at, failure) in &batch.failures {
+                    put_failure(&transaction, *at, failure)?;
+                }
+                for gap in &batch.gaps {
+                    transaction.execute(
+                        "INSERT INTO gap (at, events, bytes, reason) VALUES (?1, ?2, ?3, ?4)",
+                        params![
+                            gap.at.as_microsecond(),
+                            i64::try_from(gap.events).unwrap_or(i64::MAX),
+                            i64::try_from(gap.bytes).unwrap_or(i64::MAX),
+                            gap.reason.as_str()
+                        ],
+                    )?;
+                }
+                for (key, value) in &batch.meta {
+                    transaction.execute(
+                        "INSERT INTO meta (key, value) VALUES (?1, ?2) ON CONFLICT (key) DO UPDATE SET value = ?2",
+                        params![key, value.as_str()],
+                    )?;
+                }
+            }
+            transaction.commit()?;
+            if synced {
+                self.connection.pragma_update(None, "synchronous", "NORMAL")?;
+            }
+            Ok(())
+        };
+        all().map_err(at(&path))
+    }
+
+    /// Every event in order, as far as it can be read; damage ends the reading with an error as its last item.
+    ///
+    /// # Errors
+    /// When the reading cannot even begin.
+    pub fn events(&self) -> Result<Vec<Event>, StoreError> {
+        let mut statement =
+            self.connection.prepare("SELECT at, body, data FROM event ORDER BY seq").map_err(at(&self.path))?;
+        let rows = statement
+            .query_map([], |row| {
+                Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?, row.get::<_, Option<Vec<u8>>>(2)?))
+            })
+            .map_err(at(&self.path))?;
+        let mut events = Vec::new();
+        for row in rows {
+            let (when, body, bytes) = row.map_err(at(&self.path))?;
+            let Ok(when) = Timestamp::from_microsecond(when) else { continue };
+            let Ok(mut kind) = serde_json::from_str::<EventKind>(&body) else { continue };
+            if let EventKind::Output { data, .. } = &mut kind {
+                *data = bytes.unwrap_or_default();
+            }
+            events.push(Event { at: when, kind });
+        }
+        Ok(events)
+    }
+
+    /// A fact about the recording.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn meta(&self, key: &str) -> Result<Option<Clean>, StoreError> {
+        self.connection
+            .query_row("SELECT value FROM meta WHERE key = ?1", [key], |row| row.get::<_, Option<String>>(0))
+            .optional()
+            .map(|value| value.flatten().map(Clean::from))
+            .map_err(at(&self.path))
+    }
+
+    /// One number that an SQL question gives; `None` when it gives NULL or nothing.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn number(&self, sql: &str) -> Result<Option<f64>, StoreError> {
+        self.connection
+            .query_row(sql, [], |row| row.get::<_, Option<f64>>(0))
+            .optional()
+            .map(Option::flatten)
+            .map_err(at(&self.path))
+    }
+
+    /// One text that an SQL question gives.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn text(&self, sql: &str) -> Result<Option<Clean>, StoreError> {
+        self.connection
+            .query_row(sql, [], |row| row.get::<_, Option<String>>(0))
+            .optional()
+            .map(|text| text.flatten().map(Clean::from))
+            .map_err(at(&self.path))
+    }
+
+    /// Bytes of the file.
+    pub fn size(&self) -> u64 {
+        std::fs::metadata(&self.path).map_or(0, |m| m.len())
+    }
+}
+
+/// What is missing, and why.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Gap {
+    pub at: Timestamp,
+    pub events: u64,
+    pub bytes: u64,
+    pub reason: Clean,
+}
+
+/// What is written in one transaction.
+#[derive(Debug, Default)]
+pub struct Batch {
+    /// Events, and the bytes of output events with secrets masked.
+    pub events: Vec<(Event, Option<Vec<u8>>)>,
+    pub points: Vec<(Timestamp, Point)>,
+    pub failures: Vec<(Timestamp, Failure)>,
+    pub gaps: Vec<Gap>,
+    pub meta: Vec<(&'static str, Clean)>,
+}
+
+impl Batch {
+    pub fn is_empty(&self) -> bool {
+        self.events.is_empty()
+            && self.points.is_empty()
+            && self.failures.is_empty()
+            && self.gaps.is_empty()
+            && self.meta.is_empty()
+    }
+
+    /// Bytes that it holds in memory, roughly.
+    pub fn weight(&self) -> usize {
+        self.events.iter().map(|(_, data)| 200 + data.as_ref().map_or(0, Vec::len)).sum::<usize>()
+            + self.points.len() * 800
+    }
+}
+
+fn put_point(c: &Connection, at: Timestamp, point: &Point) -> rusqlite::Result<()> {
+    let mut put = c.prepare_cached(
+        "INSERT INTO point (at, kind, step, epoch, segment, rank, key, value) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+    )?;
+    let kind = match point.kind {
+        PointKind::Train => "train",
+        PointKind::Eval => "eval",
+        PointKind::Final => "final",
+    };
+    let canonical = point.canonical.iter().map(|(key, value)| (*key, *value));
+    let raw = point.raw.iter().map(|(key, value)| (key.as_str(), *value));
+    let raw = raw.filter(|(key, _)| !point.canonical.iter().any(|(name, _)| name == key));
+    for (key, value) in canonical.chain(raw) {
+        let step = point.step.and_then(|s| i64::try_from(s).ok());
+        put.execute(params![at.as_microsecond(), kind, step, point.epoch, point.segment, point.rank, key, value])?;
+    }
+    Ok(())
+}
+
+fn put_failure(c: &Connection, at: Timestamp, failure: &Failure) -> rusqlite::Result<()> {
+    let word = |value: serde_json::Result<serde_json::Value>| {
+        value.ok().and_then(|v| v.as_str().map(str::to_string)).unwrap_or_default()
+    };
+    c.execute(
+        "INSERT INTO failure (at, is_oom, memory, kind, phase, cause, requested, summary, report)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+        params![
+            at.as_microsecond(),
+            failure.is_oom,
+            word(serde_json::to_value(failure.memory)),
+            failure.kind.as_str(),
+            word(serde_json::to_value(failure.phase.id)),
+            failure.causes.first().map(|cause| cause.id),
+            failure.numbers.requested_bytes.and_then(|b| i64::try_from(b).ok()),
+            failure.summary.as_str(),
+            serde_json::to_string(failure).unwrap_or_default()
+        ],
+    )
+    .map(drop)
+}
+
+fn name(kind: &EventKind) -> &'static str {
+    match kind {
+        EventKind::Opened { .. } => "opened",
+        EventKind::Output { .. } => "output",
+        EventKind::Truncated { .. } => "truncated",
+        EventKind::Rotated { .. } => "rotated",
+        EventKind::Skipped { .. } => "skipped",
+        EventKind::Trouble { .. } => "trouble",
+        EventKind::CaughtUp { .. } => "caught_up",
+        EventKind::Filled { .. } => "filled",
+        EventKind::Ended { .. } => "ended",
+        EventKind::Started { .. } => "started",
+        EventKind::Exited { .. } => "exited",
+        EventKind::Gpu { .. } => "gpu",
+        EventKind::Host { .. } => "host",
+        EventKind::Kernel { .. } => "kernel",
+    }
+}
+
+/// Whether several hosts may see the file system; `OOMPH_TEST_SHARED_STATE` says so for tests.
+fn is_shared(path: &Path) -> bool {
+    std::env::var_os("OOMPH_TEST_SHARED_STATE").is_some()
+        || rustix::fs::statfs(path).is_ok_and(|s| SHARED.contains(&(s.f_type as u64 & 0xffff_ffff)))
+}
+
+fn at(path: &Path) -> impl FnOnce(rusqlite::Error) -> StoreError + use<> {
+    let path = path.display().to_string();
+    move |source| StoreError::Sqlite { path, source }
+}

@@ -1,0 +1,429 @@
+//! Writes a run down while it goes on, in a thread of its own: a slow or full disk costs the recording, nothing else.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+        mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel},
+    },
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use jiff::Timestamp;
+
+use crate::model::{Clean, Event, EventKind, SourceId, failure::Failure, metric::Point, redact};
+
+use super::database::{Batch, Database, Gap, StoreError};
+
+/// Output is written at most this often; events that matter are written at once.
+const FLUSH: Duration = Duration::from_millis(500);
+/// A disk that failed is tried again after this long.
+const RETRY: Duration = Duration::from_secs(10);
+/// What is kept in memory while the disk fails.
+const KEEP: usize = 64 << 20;
+/// The largest recording of one run.
+pub const LARGEST: u64 = 512 << 20;
+/// Recording stops when the disk has less room than this, or less than a hundredth of it.
+const LEAST_FREE: u64 = 2 << 30;
+
+enum Item {
+    Event(Event),
+    Points(Vec<(Timestamp, Point)>),
+    Failure(Timestamp, Box<Failure>),
+    Meta(&'static str, Clean),
+    Finish,
+}
+
+/// What the recorder can tell of itself.
+#[derive(Debug, Default)]
+struct State {
+    lost_events: AtomicU64,
+    lost_bytes: AtomicU64,
+}
+
+/// A recording in progress.
+#[derive(Debug)]
+pub struct Recorder {
+    items: SyncSender<Item>,
+    state: Arc<State>,
+    path: PathBuf,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Recorder {
+    /// Begins a recording in `path`, which must not exist.
+    ///
+    /// # Errors
+    /// When the file cannot be made.
+    pub fn start(path: &Path) -> Result<Self, StoreError> {
+        let database = Database::create(path)?;
+        let (items, inbox) = sync_channel(4096);
+        let state = Arc::new(State::default());
+        let writer = Writer {
+            database,
+            path: path.to_path_buf(),
+            folder: path.parent().map(Path::to_path_buf).unwrap_or_default(),
+            batch: Batch::default(),
+            masks: Vec::new(),
+            state: Arc::clone(&state),
+            failed: None,
+            full: false,
+            looked: None,
+        };
+        let thread = thread::Builder::new().name("recorder".into()).spawn(move || writer.run(&inbox)).ok();
+        Ok(Self { items, state, path: path.to_path_buf(), thread })
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Writes an event down soon. Never waits: when the recorder cannot keep up, the event is counted as lost.
+    pub fn event(&self, event: &Event) {
+        let bytes = if let EventKind::Output { data, .. } = &event.kind { data.len() as u64 } else { 0 };
+        self.send(Item::Event(event.clone()), 1, bytes);
+    }
+
+    pub fn points(&self, points: Vec<(Timestamp, Point)>) {
+        if !points.is_empty() {
+            self.send(Item::Points(points), 0, 0);
+        }
+    }
+
+    pub fn failure(&self, at: Timestamp, failure: &Failure) {
+        self.send(Item::Failure(at, Box::new(failure.clone())), 0, 0);
+    }
+
+    /// Notes a fact about the run.
+    pub fn meta(&self, key: &'static str, value: Clean) {
+        self.send(Item::Meta(key, value), 0, 0);
+    }
+
+    /// Events that could not be recorded so far.
+    pub fn lost_events(&self) -> u64 {
+        self.state.lost_events.load(Ordering::Relaxed)
+    }
+
+    fn send(&self, item: Item, events: u64, bytes: u64) {
+        if let Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) = self.items.try_send(item) {
+            self.state.lost_events.fetch_add(events, Ordering::Relaxed);
+            self.state.lost_bytes.fetch_add(bytes, Ordering::Relaxed);
+        }
+    }
+
+    /// Writes what is waiting and ends; gives up after two seconds on a disk that does not answer.
+    pub fn finish(mut self) {
+        let _ = self.items.send(Item::Finish);
+        if let Some(thread) = self.thread.take() {
+            let start = Instant::now();
+            while !thread.is_finished() && start.elapsed() < Duration::from_secs(2) {
+                thread::sleep(Duration::from_millis(5));
+            }
+        }
+    }
+}
+
+struct Writer {
+    database: Database,
+    path: PathBuf,
+    folder: PathBuf,
+    batch: Batch,
+    /// One for each source, and where its next byte stands: secrets may lie across two chunks.
+    masks: Vec<(redact::Mask, u64)>,
+    state: Arc<State>,
+    /// Since when the disk fails.
+    failed: Option<Instant>,
+    /// The recording may not grow any more; why has been written down.
+    full: bool,
+    looked: Option<Instant>,
+}
+
+impl Writer {
+    fn run(mut self, inbox: &Receiver<Item>) {
+        let mut flushed = Instant::now();
+        loop {
+            let item = inbox.recv_timeout(FLUSH.saturating_sub(flushed.elapsed()));
+            let mut urgent = false;
+            let mut over = false;
+            match item {
+                Ok(Item::Event(event)) => urgent = self.take(event),
+                Ok(Item::Points(points)) => self.batch.points.extend(points),
+                Ok(Item::Failure(at, failure)) => {
+                    self.batch.failures.push((at, *failure));
+                    urgent = true;
+                }
+                Ok(Item::Meta(key, value)) => self.batch.meta.push((key, value)),
+                Ok(Item::Finish) | Err(RecvTimeoutError::Disconnected) => {
+                    self.release(Timestamp::now());
+                    over = true;
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+            if over || urgent || flushed.elapsed() >= FLUSH || self.batch.weight() > 4 << 20 {
+                self.flush(urgent || over);
+                flushed = Instant::now();
+            }
+            if over {
+                return;
+            }
+        }
+    }
+
+    /// Puts an event into the batch. True when it must be on disk before anybody is told.
+    fn take(&mut self, mut event: Event) -> bool {
+        let urgent =
+            matches!(event.kind, EventKind::Exited { .. } | EventKind::Kernel { .. } | EventKind::Started { .. });
+        let data = if let EventKind::Output { source, offset, data } = &mut event.kind {
+            let data = std::mem::take(data);
+            if self.is_full(event.at) {
+                self.lose(1, data.len() as u64);
+                return false;
+            }
+            let index = usize::from(source.0);
+            if self.masks.len() <= index {
+                self.masks.resize_with(index + 1, Default::default);
+            }
+            let Some((mask, next)) = self.masks.get_mut(index) else { return false };
+            if *next != *offset {
+                // Another stretch of the file: nothing follows on what was held back.
+                let rest = mask.finish();
+                if !rest.is_empty() {
+                    let kind =
+                        EventKind::Output { source: *source, offset: *next - rest.len() as u64, data: Vec::new() };
+                    self.batch.events.push((Event { at: event.at, kind }, Some(rest)));
+                }
+            }
+            *next = *offset + data.len() as u64;
+            // What was held back of the last chunk leads this one.
+            *offset -= mask.held() as u64;
+            Some(mask.apply(&data))
+        } else {
+            None
+        };
+        if matches!(
+            event.kind,
+            EventKind::Ended { .. }
+                | EventKind::Truncated { .. }
+                | EventKind::Rotated { .. }
+                | EventKind::Exited { .. }
+        ) {
+            self.release(event.at);
+        }
+        self.batch.events.push((event, data));
+        urgent
+    }
+
+    /// Writes what the masks hold back: no more will follow on it.
+    fn release(&mut self, at: Timestamp) {
+        for (index, (mask, next)) in self.masks.iter_mut().enumerate() {
+            let rest = mask.finish();
+            if !rest.is_empty() {
+                let source = SourceId(u16::try_from(index).unwrap_or(u16::MAX));
+                let kind = EventKind::Output { source, offset: *next - rest.len() as u64, data: Vec::new() };
+                self.batch.events.push((Event { at, kind }, Some(rest)));
+            }
+        }
+    }
+
+    fn flush(&mut self, synced: bool) {
+        let lost_events = self.state.lost_events.swap(0, Ordering::Relaxed);
+        let lost_bytes = self.state.lost_bytes.swap(0, Ordering::Relaxed);
+        if lost_events > 0 {
+            self.batch.gaps.push(Gap {
+                at: Timestamp::now(),
+                events: lost_events,
+                bytes: lost_bytes,
+                reason: "the recorder could not keep up".into(),
+            });
+        }
+        if self.batch.is_empty() || self.failed.is_some_and(|since| since.elapsed() < RETRY && !synced) {
+            self.shed();
+            return;
+        }
+        if self.failed.is_some() {
+            // After a failed sync nothing of the old connection is trusted.
+            match Database::reopen(&self.path) {
+                Ok(database) => self.database = database,
+                Err(_) => return self.shed(),
+            }
+        }
+        if self.database.write(&self.batch, synced).is_ok() {
+            self.batch = Batch::default();
+            self.failed = None;
+        } else {
+            self.failed = Some(Instant::now());
+            self.shed();
+        }
+    }
+
+    /// While the disk fails, keeps what fits in memory, the newest first.
+    fn shed(&mut self) {
+        if self.batch.weight() <= KEEP {
+            return;
+        }
+        let half = self.batch.events.len() / 2;
+        let dropped: Vec<_> = self.batch.events.drain(..half).collect();
+        let bytes = dropped.iter().map(|(_, data)| data.as_ref().map_or(0, Vec::len) as u64).sum();
+        self.lose(dropped.len() as u64, bytes);
+    }
+
+    fn lose(&self, events: u64, bytes: u64) {
+        self.state.lost_events.fetch_add(events, Ordering::Relaxed);
+        self.state.lost_bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Whether the recording or the disk has reached its limit; asked of the disk once a second at most.
+    fn is_full(&mut self, now: Timestamp) -> bool {
+        if self.looked.is_some_and(|at| at.elapsed() < Duration::from_secs(1)) {
+            return self.full;
+        }
+        self.looked = Some(Instant::now());
+        let reason = if self.database.size() >= LARGEST {
+            Some("the recording has reached its largest size")
+        } else {
+            rustix::fs::statvfs(&self.folder).ok().and_then(|disk| {
+                let free = disk.f_bavail.saturating_mul(disk.f_frsize);
+                let floor = LEAST_FREE.max(disk.f_blocks.saturating_mul(disk.f_frsize) / 100);
+                (free < floor).then_some("the disk is nearly full: the room is left to the checkpoints")
+            })
+        };
+        if let (Some(reason), false) = (reason, self.full) {
+            self.batch.gaps.push(Gap { at: now, events: 0, bytes: 0, reason: reason.into() });
+        }
+        self.full = reason.is_some();
+        self.full
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::model::gpu::{GpuReading, GpuSample};
+
+    fn at(n: i64) -> Timestamp {
+        Timestamp::from_microsecond(1_700_000_000_000_000 + n * 250_000).unwrap()
+    }
+
+    fn record(events: &[Event]) -> (tempfile::TempDir, PathBuf) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("run.sqlite");
+        let recorder = Recorder::start(&path).unwrap();
+        for event in events {
+            recorder.event(event);
+        }
+        recorder.finish();
+        (folder, path)
+    }
+
+    /// A source, where a stretch of it begins, and its bytes.
+    type Stretch = (SourceId, u64, Vec<u8>);
+
+    /// All bytes of each source in order, and every other event.
+    fn essence(events: &[Event]) -> (Vec<Stretch>, Vec<Event>) {
+        let (mut stretches, mut rest): (Vec<Stretch>, Vec<Event>) = (Vec::new(), Vec::new());
+        for event in events {
+            if let EventKind::Output { source, offset, data } = &event.kind {
+                let end = |s: &&mut Stretch| s.0 == *source && s.1 + s.2.len() as u64 == *offset;
+                match stretches.iter_mut().find(end) {
+                    Some(stretch) => stretch.2.extend_from_slice(data),
+                    None => stretches.push((*source, *offset, data.clone())),
+                }
+            } else {
+                rest.push(event.clone());
+            }
+        }
+        (stretches, rest)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+
+        /// What is read back is what was recorded: every byte in its place, every other event as it was.
+        #[test]
+        fn a_recording_reads_back(chunks in prop::collection::vec((0u16..2, "[a-z \\n\\r]{1,60}"), 1..40)) {
+            let mut offsets = [0u64; 2];
+            let mut events = Vec::new();
+            for (n, (source, text)) in chunks.iter().enumerate() {
+                let offset = &mut offsets[usize::from(*source)];
+                let data = text.as_bytes().to_vec();
+                let kind = EventKind::Output { source: SourceId(*source), offset: *offset, data };
+                *offset += text.len() as u64;
+                events.push(Event { at: at(n as i64), kind });
+                if n % 7 == 0 {
+                    let sample = GpuSample { uuid: "GPU-1".into(), utilization: Some(n as u32), ..GpuSample::default() };
+                    let kind = EventKind::Gpu { reading: GpuReading::Samples(vec![sample]) };
+                    events.push(Event { at: at(n as i64), kind });
+                }
+            }
+            let (_folder, path) = record(&events);
+            let back = Database::open(&path).unwrap().events().unwrap();
+            prop_assert_eq!(essence(&back), essence(&events));
+        }
+    }
+
+    #[test]
+    fn secrets_never_reach_the_disk() {
+        let secret = format!("hf_{}", "Zx9Kq3LmT7vBn2Rw5Yp8Hd4Jf6Gs1Ac0");
+        let line = format!("token is {secret} here\nnext\n");
+        let mut events = Vec::new();
+        for (n, byte) in line.bytes().enumerate() {
+            let kind = EventKind::Output { source: SourceId(0), offset: n as u64, data: vec![byte] };
+            events.push(Event { at: at(n as i64), kind });
+        }
+        let (folder, path) = record(&events);
+        for file in std::fs::read_dir(folder.path()).unwrap() {
+            let bytes = std::fs::read(file.unwrap().path()).unwrap();
+            assert!(memchr::memmem::find(&bytes, &secret.as_bytes()[3..20]).is_none());
+        }
+        let back = Database::open(&path).unwrap().events().unwrap();
+        let (stretches, _) = essence(&back);
+        assert_eq!(stretches.len(), 1);
+        assert_eq!(stretches[0].2.len(), line.len());
+        assert!(stretches[0].2.ends_with(b" here\nnext\n"));
+    }
+
+    #[test]
+    fn an_existing_file_is_never_overwritten_and_a_foreign_one_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("run.sqlite");
+        std::fs::write(&path, "precious").unwrap();
+        assert!(Recorder::start(&path).is_err());
+        assert!(matches!(Database::open(&path), Err(StoreError::Foreign { .. })));
+        assert_eq!(std::fs::read(&path).unwrap(), b"precious");
+    }
+
+    #[test]
+    fn a_newer_recording_is_refused_politely() {
+        let (_folder, path) = record(&[]);
+        rusqlite::Connection::open(&path).unwrap().pragma_update(None, "user_version", 99).unwrap();
+        assert!(Database::open(&path).unwrap_err().to_string().contains("newer oomph"));
+    }
+
+    #[test]
+    fn a_damaged_recording_never_panics() {
+        let events: Vec<Event> = (0..50)
+            .map(|n| Event {
+                at: at(n),
+                kind: EventKind::Output { source: SourceId(0), offset: n as u64 * 10, data: b"some line\n".to_vec() },
+            })
+            .collect();
+        let (folder, path) = record(&events);
+        let whole = std::fs::read(&path).unwrap();
+        let broken = folder.path().join("broken.sqlite");
+        for nth in 0..100 {
+            let mut bytes = whole.clone();
+            let place = nth * 7919 % bytes.len();
+            bytes[place] ^= 0x55;
+            bytes.truncate(if nth % 3 == 0 { place } else { bytes.len() });
+            std::fs::write(&broken, &bytes).unwrap();
+            if let Ok(database) = Database::open(&broken) {
+                let _ = database.events();
+                let _ = database.meta("schema");
+            }
+        }
+    }
+}
