@@ -5,5 +5,6 @@
 
 pub mod config;
 pub mod facts;
+pub mod files;
 pub mod metrics;
 pub mod oom;
