@@ -354,7 +354,7 @@ fn half(bits: u16) -> f64 {
     let fraction = f64::from(bits & 0x3ff);
     match (bits >> 10) & 0x1f {
         0 => sign * fraction * 2f64.powi(-24),
-        0x1f if bits & 0x3ff == 0 => sign * f64::INFINITY,
+        0x1f if fraction == 0.0 => sign * f64::INFINITY,
         0x1f => f64::NAN,
         exponent => sign * (1024.0 + fraction) * 2f64.powi(i32::from(exponent) - 25),
     }
@@ -364,7 +364,10 @@ fn half(bits: u16) -> f64 {
 mod tests {
     use super::*;
     use crate::{
-        model::metric::Point,
+        model::metric::{
+            Point,
+            PointKind::{Eval, Final, Train},
+        },
         parse::files::sample::{bytes, double, float, int, tf_event, tf_record},
     };
 
@@ -483,7 +486,6 @@ mod tests {
         ];
         let (points, reader) = read(&file.concat(), 5);
         let seen: Vec<_> = points.iter().map(|p| (p.kind, p.step.unwrap(), p.segment)).collect();
-        use PointKind::{Eval, Final, Train};
         assert_eq!(
             seen,
             [(Train, 10, 0), (Eval, 10, 0), (Train, 1, 0), (Train, 20, 0), (Train, 10, 1), (Final, 20, 1)]

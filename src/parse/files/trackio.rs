@@ -25,14 +25,14 @@ pub struct Rows {
     last_step: Option<u64>,
     segment: u32,
     run: Option<u32>,
-    rows: u64,
+    seen: u64,
     unparsed: u64,
 }
 
 impl Rows {
     /// Takes one row: the run's name, the step, the time (RFC 3339), the metrics as JSON.
     pub fn put(&mut self, run: &str, step: Option<i64>, time: &str, metrics: &[u8], out: &mut Vec<Record>) {
-        self.rows += 1;
+        self.seen += 1;
         let Some(value) = json::parse(metrics) else {
             self.unparsed += metrics.len() as u64;
             return;
@@ -43,7 +43,7 @@ impl Rows {
         row.step = row.step.or(step.and_then(|s| u64::try_from(s).ok()));
         row.time = row.time.or_else(|| time.parse::<Timestamp>().ok().map(|t| t.as_millisecond() as f64 / 1e3));
         let Some(mut point) = self.keys.point(&row) else { return };
-        point.line = self.rows;
+        point.line = self.seen;
         point.segment = self.segment_of(run, &point);
         out.push(Record::Point(point));
     }

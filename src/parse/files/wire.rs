@@ -57,7 +57,7 @@ impl<'a> Value<'a> {
 }
 
 /// The fields of one message: number and value.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Fields<'a>(pub &'a [u8]);
 
 impl<'a> Iterator for Fields<'a> {
