@@ -17,11 +17,12 @@ use crate::{
         knobs::Knobs,
         metric::{Point, Progress},
     },
+    parse::files::AnyReader,
 };
 
 use gpus::Gpus;
 use log::Log;
-use series::Metrics;
+use series::{Metrics, Precision};
 use stretch::Stretch;
 
 /// One file, pipe or child whose output is read.
@@ -53,7 +54,7 @@ struct Earlier {
     stretch: Stretch,
     metrics: Metrics,
     /// Points read at the end meanwhile: they follow on those of this part.
-    later: Vec<(Timestamp, Point)>,
+    later: Vec<(Timestamp, Precision, Point)>,
 }
 
 impl Source {
@@ -159,6 +160,9 @@ impl Session {
         match event.kind {
             EventKind::Opened { source, name, path, size } => {
                 let entry = self.sources.entry(source).or_insert_with(|| Source::new(source, name));
+                if let Some(path) = path.as_ref().filter(|_| entry.bytes_read == 0) {
+                    entry.live.reader = AnyReader::for_path(&path.to_string_lossy());
+                }
                 entry.path = path;
                 entry.size = size;
                 entry.trouble = None;
@@ -183,6 +187,8 @@ impl Session {
             EventKind::CaughtUp { source } => {
                 if let Some(s) = self.sources.get_mut(&source) {
                     s.caught_up = true;
+                    let metrics = &mut self.metrics;
+                    s.live.settle(&mut |precision, point| metrics.push_from(at, source, precision, point));
                 }
             }
             EventKind::Ended { source } => self.ended(at, source),
@@ -221,19 +227,24 @@ impl Session {
             && earlier.stretch.next == Some(offset)
             && source.live.next != Some(offset)
         {
-            earlier.stretch.feed(offset, data, &mut |point| earlier.metrics.push(at, id, point));
+            let Earlier { stretch, metrics, .. } = earlier;
+            stretch.feed(offset, data, &mut |precision, point| metrics.push_from(at, id, precision, point));
             return;
         }
         source.last_output = Some(at);
-        source.log.feed(at, offset, data);
-        let Source { live, earlier, .. } = source;
+        let Source { live, earlier, log, caught_up, .. } = source;
         let metrics = &mut self.metrics;
-        let found = live.feed(offset, data, &mut |point| {
+        let mut put = |precision, point: Point| {
             if let Some(earlier) = earlier {
-                earlier.later.push((at, point.clone()));
+                earlier.later.push((at, precision, point.clone()));
             }
-            metrics.push(at, id, point);
-        });
+            metrics.push_from(at, id, precision, point);
+        };
+        let found = live.feed(offset, data, &mut put);
+        if *caught_up {
+            live.settle(&mut put);
+        }
+        log.feed(at, offset, if live.is_text() { data } else { live.console() });
         if found {
             self.judge();
         }
@@ -244,9 +255,9 @@ impl Session {
         let Some(source) = self.sources.get_mut(&id) else { return };
         let Some(Earlier { stretch, mut metrics, later }) = source.earlier.take() else { return };
         let runs_before = stretch.reader.segments() - 1;
-        for (at, mut point) in later {
+        for (at, precision, mut point) in later {
             point.segment += runs_before;
-            metrics.push(at, id, point);
+            metrics.push_from(at, id, precision, point);
         }
         if self.sources.len() == 1 {
             self.metrics = metrics;
@@ -266,6 +277,12 @@ impl Session {
             source.log.note(at, note);
             source.earlier = None;
             source.live.next = None;
+            if source.live.is_rewritten() {
+                self.metrics.forget(id);
+                source.live.reader.restart();
+            } else if !source.live.is_text() {
+                source.live.reader.restart();
+            }
         }
     }
 
@@ -274,7 +291,7 @@ impl Session {
         source.ended = true;
         source.log.finish(at);
         let metrics = &mut self.metrics;
-        source.live.finish(&mut |point| metrics.push(at, id, point));
+        source.live.finish(&mut |precision, point| metrics.push_from(at, id, precision, point));
         self.judge();
     }
 

@@ -398,9 +398,9 @@ pub struct Metrics {
     last_train: Option<(SourceId, Point)>,
     points: u64,
     dropped: u64,
-    ended: bool,
+    /// The source whose last point said that the run is over.
+    ended: Option<SourceId>,
     room: usize,
-    precision: BTreeMap<SourceId, Precision>,
 }
 
 impl Default for Metrics {
@@ -411,26 +411,29 @@ impl Default for Metrics {
             last_train: None,
             points: 0,
             dropped: 0,
-            ended: false,
+            ended: None,
             room: ROOM_OF_ONE.1,
-            precision: BTreeMap::new(),
         }
     }
 }
 
 impl Metrics {
-    /// Says how exactly a source gives its numbers; to be told before its first point.
-    pub fn describe(&mut self, source: SourceId, precision: Precision) {
-        self.precision.insert(source, precision);
+    /// Takes a point of a log.
+    pub fn push(&mut self, at: Timestamp, source: SourceId, point: Point) {
+        self.push_from(at, source, Precision::Console, point);
     }
 
-    pub fn push(&mut self, at: Timestamp, source: SourceId, point: Point) {
+    /// Takes a point of a source that gives its numbers this exactly.
+    pub fn push_from(&mut self, at: Timestamp, source: SourceId, precision: Precision, point: Point) {
         self.points += 1;
-        self.ended = point.kind == PointKind::Final;
         if point.kind == PointKind::Final {
+            self.ended = Some(source);
             return;
         }
-        let precision = self.precision.get(&source).copied().unwrap_or_default();
+        // Another file of a run that ended may well be read later.
+        if self.ended == Some(source) {
+            self.ended = None;
+        }
         let tokens = point.canonical.iter().find(|(key, _)| *key == "num_tokens").map(|(_, v)| *v);
         let place = Place {
             step: point.step,
@@ -471,6 +474,13 @@ impl Metrics {
             if newer {
                 self.last_train = Some((source, point));
             }
+        }
+    }
+
+    /// Drops what a source gave: it will be read again from its start.
+    pub fn forget(&mut self, source: SourceId) {
+        for series in self.train.series.iter_mut().chain(&mut self.eval.series) {
+            series.tracks.retain(|t| t.source != source);
         }
     }
 
@@ -521,7 +531,7 @@ impl Metrics {
 
     /// The newest point is the summary of a finished run.
     pub fn is_final(&self) -> bool {
-        self.ended
+        self.ended.is_some()
     }
 
     pub fn points(&self) -> u64 {
@@ -584,10 +594,14 @@ mod tests {
     fn a_side_file_wins_over_the_console_and_neither_is_doubled() {
         let check = |file_first: bool| {
             let mut metrics = Metrics::default();
-            metrics.describe(FILE, Precision::Full);
             let file = |m: &mut Metrics| {
                 for step in 1..=10 {
-                    m.push(AT, FILE, point(Some(step * 10), &[("loss", 2.0 + 1.0 / (step * 7) as f64)]));
+                    m.push_from(
+                        AT,
+                        FILE,
+                        Precision::Full,
+                        point(Some(step * 10), &[("loss", 2.0 + 1.0 / (step * 7) as f64)]),
+                    );
                 }
             };
             if file_first {
@@ -615,10 +629,9 @@ mod tests {
     #[test]
     fn console_lines_without_a_step_yield_to_a_file_that_has_them() {
         let mut metrics = Metrics::default();
-        metrics.describe(FILE, Precision::Full);
         for i in 1..=5 {
             metrics.push(AT, CONSOLE, point(None, &[("loss", f64::from(i))]));
-            metrics.push(AT, FILE, point(Some(i as u64), &[("loss", f64::from(i))]));
+            metrics.push_from(AT, FILE, Precision::Full, point(Some(i as u64), &[("loss", f64::from(i))]));
         }
         assert_eq!(loss(&metrics).len(), 5);
         let series = metrics.series("loss").unwrap();

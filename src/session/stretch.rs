@@ -2,15 +2,21 @@ use crate::{
     model::{Clean, incident::Incident, knobs::Knobs, metric::Point},
     parse::{
         facts::Facts,
-        metrics::{Reader, Record},
+        files::{AnyReader, Format},
+        metrics::Record,
         oom::Scanner,
     },
 };
 
+use super::series::Precision;
+
+/// What is done with a point, and how exact its numbers are.
+pub(super) type Put<'a> = &'a mut dyn FnMut(Precision, Point);
+
 /// Consecutive bytes of one source, read by all parsers. A large file has two: its end, read first, and its beginning.
 #[derive(Debug)]
 pub(super) struct Stretch {
-    pub reader: Reader,
+    pub reader: AnyReader,
     scanner: Scanner,
     facts: Facts,
     /// Facts and incidents of the stretch before this one.
@@ -24,12 +30,13 @@ pub(super) struct Stretch {
     pub lines: u64,
     at_line_start: bool,
     records: Vec<Record>,
+    console: Vec<u8>,
 }
 
 impl Stretch {
     pub fn new(source: Clean, next: Option<u64>) -> Self {
         Self {
-            reader: Reader::default(),
+            reader: AnyReader::default(),
             scanner: Scanner::new(source),
             facts: Facts::default(),
             before: None,
@@ -39,11 +46,12 @@ impl Stretch {
             lines: 0,
             at_line_start: true,
             records: Vec::new(),
+            console: Vec::new(),
         }
     }
 
     /// Reads the next bytes. True when a failure was found or became clearer.
-    pub fn feed(&mut self, offset: u64, data: &[u8], put: &mut dyn FnMut(Point)) -> bool {
+    pub fn feed(&mut self, offset: u64, data: &[u8], put: Put<'_>) -> bool {
         if self.next != Some(offset) && !self.at_line_start {
             // Another text begins: the unfinished line of the last one ends here.
             self.read(b"\n", put);
@@ -56,31 +64,72 @@ impl Stretch {
         self.scanner.revision() != before
     }
 
-    fn read(&mut self, data: &[u8], put: &mut dyn FnMut(Point)) {
+    fn read(&mut self, data: &[u8], put: Put<'_>) {
         self.reader.feed(data, &mut self.records);
         self.pass_on(put);
-        self.facts.feed(data);
-        self.scanner.feed(data);
+        if self.is_text() {
+            self.facts.feed(data);
+            self.scanner.feed(data);
+        } else {
+            self.console = self.reader.take_console();
+            self.facts.feed(&self.console);
+            self.scanner.feed(&self.console);
+        }
+    }
+
+    /// The bytes are what is to be shown, as far as can be told yet.
+    pub fn is_text(&self) -> bool {
+        matches!(self.reader.format(), None | Some(Format::Text))
+    }
+
+    /// Text that the last bytes held for people, in a file that is not text itself.
+    pub fn console(&self) -> &[u8] {
+        &self.console
+    }
+
+    /// The file is rewritten whole as it grows: when it is, what it gave before is void.
+    pub fn is_rewritten(&self) -> bool {
+        matches!(self.reader.format(), Some(Format::TrainerState))
+            || self.reader.dialects().first().is_some_and(|name| name.contains("csv"))
+    }
+
+    /// Everything that is there for now has been fed.
+    pub fn settle(&mut self, put: Put<'_>) {
+        self.reader.settle(&mut self.records);
+        self.pass_on(put);
+    }
+
+    fn precision(&self) -> Precision {
+        match self.reader.format() {
+            Some(Format::TfEvents) => Precision::Single,
+            Some(Format::Text) | None => {
+                let main = self.reader.dialects().first();
+                let for_machines = main.is_some_and(|name| name.contains("csv") || name.contains("json"));
+                if for_machines { Precision::Full } else { Precision::Console }
+            }
+            Some(Format::Wandb | Format::TrainerState | Format::Sqlite) => Precision::Full,
+        }
     }
 
     /// The text ends here.
-    pub fn finish(&mut self, put: &mut dyn FnMut(Point)) {
+    pub fn finish(&mut self, put: Put<'_>) {
         self.reader.finish(&mut self.records);
         self.pass_on(put);
         self.scanner.finish();
     }
 
-    fn pass_on(&mut self, put: &mut dyn FnMut(Point)) {
+    fn pass_on(&mut self, put: Put<'_>) {
+        let precision = self.precision();
         for record in self.records.drain(..) {
             if let Record::Point(point) = record {
-                put(point);
+                put(precision, point);
             }
         }
     }
 
     /// Puts the stretch that comes before this one in front of it.
     pub fn follow(&mut self, mut before: Stretch) {
-        before.finish(&mut |_| {});
+        before.finish(&mut |_, _| {});
         self.lines_before = before.lines;
         self.before = Some((before.facts.knobs().clone(), before.scanner.incidents().to_vec()));
     }

@@ -30,6 +30,11 @@ const NECK: usize = 64;
 /// How long the old file of a rotation is still listened to.
 const LINGER: Duration = Duration::from_secs(5);
 
+/// Whether a file means nothing without its beginning: a header, a document's brackets, the framing of records.
+fn needs_its_start(path: &Path) -> bool {
+    path.extension().is_some_and(|ext| ["csv", "tsv", "json", "wandb", "db"].iter().any(|known| ext == *known))
+}
+
 /// Why a file cannot be watched at all.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
@@ -179,7 +184,7 @@ impl Tail {
             let name = Clean::new(&self.path.file_name().unwrap_or(self.path.as_os_str()).to_string_lossy());
             let path = Some(self.path.clone());
             send(EventKind::Opened { source: self.id, name, path, size: Some(metadata.len()) });
-            if handle.size > TAIL && !handle.head.contains(&0) && !handle.head.starts_with(b":W&B") {
+            if handle.size > TAIL && !handle.head.contains(&0) && !needs_its_start(&self.path) {
                 handle.offset = handle.line_start_before_tail();
                 self.earlier = (handle.offset > 0).then_some((0, handle.offset));
             }

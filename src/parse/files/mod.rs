@@ -101,6 +101,11 @@ impl AnyReader {
         }
     }
 
+    /// The next bytes are the first of another file, or of this one rewritten.
+    pub fn restart(&mut self) {
+        *self = Self { all_eval: self.all_eval, ..Self::default() };
+    }
+
     fn decide(&mut self, format: Format) -> &mut Inner {
         self.inner.insert(match format {
             Format::Text => Inner::Text(Reader::default()),
