@@ -134,6 +134,33 @@ pub struct Session {
     given: Knobs,
     knobs: Knobs,
     diagnosis: Option<Diagnosis>,
+    observer: Observer,
+}
+
+/// Something that a session learnt, told to its observer as it happens.
+#[derive(Debug)]
+pub enum Learnt<'a> {
+    Point(&'a Point),
+    /// The failures read so far were judged (anew).
+    Diagnosis(&'a Diagnosis),
+}
+
+/// Told of everything that is learnt; the recorder listens through it.
+#[derive(Default)]
+struct Observer(Option<Box<dyn FnMut(Timestamp, Learnt<'_>) + Send>>);
+
+impl Observer {
+    fn tell(&mut self, at: Timestamp, what: Learnt<'_>) {
+        if let Some(observer) = &mut self.0 {
+            observer(at, what);
+        }
+    }
+}
+
+impl std::fmt::Debug for Observer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(if self.0.is_some() { "Observer" } else { "nobody" })
+    }
 }
 
 /// The trainer, where oomph started it.
@@ -150,6 +177,11 @@ pub struct Child {
 impl Session {
     pub fn new(given: Knobs) -> Self {
         Self { knobs: given.clone(), given, ..Self::default() }
+    }
+
+    /// Has `observer` told of every point and every diagnosis from now on.
+    pub fn observe(&mut self, observer: Box<dyn FnMut(Timestamp, Learnt<'_>) + Send>) {
+        self.observer = Observer(Some(observer));
     }
 
     /// Takes one event in. The only way in which a session changes.
@@ -187,9 +219,13 @@ impl Session {
             EventKind::CaughtUp { source } => {
                 if let Some(s) = self.sources.get_mut(&source) {
                     s.caught_up = true;
-                    let metrics = &mut self.metrics;
-                    s.live.settle(&mut |precision, point| metrics.push_from(at, source, precision, point));
+                    let (metrics, observer) = (&mut self.metrics, &mut self.observer);
+                    s.live.settle(&mut |precision, point| {
+                        observer.tell(at, Learnt::Point(&point));
+                        metrics.push_from(at, source, precision, point);
+                    });
                 }
+                self.learn_knobs();
             }
             EventKind::Ended { source } => self.ended(at, source),
             EventKind::Started { command, pid } => {
@@ -209,6 +245,7 @@ impl Session {
     /// The clock goes on without an event.
     pub fn tick(&mut self, now: Timestamp) {
         self.now = Some(self.now.map_or(now, |old| old.max(now)));
+        self.learn_knobs();
     }
 
     fn output(&mut self, at: Timestamp, id: SourceId, offset: u64, data: &[u8]) {
@@ -228,13 +265,18 @@ impl Session {
             && source.live.next != Some(offset)
         {
             let Earlier { stretch, metrics, .. } = earlier;
-            stretch.feed(offset, data, &mut |precision, point| metrics.push_from(at, id, precision, point));
+            let observer = &mut self.observer;
+            stretch.feed(offset, data, &mut |precision, point| {
+                observer.tell(at, Learnt::Point(&point));
+                metrics.push_from(at, id, precision, point);
+            });
             return;
         }
         source.last_output = Some(at);
         let Source { live, earlier, log, caught_up, .. } = source;
-        let metrics = &mut self.metrics;
+        let (metrics, observer) = (&mut self.metrics, &mut self.observer);
         let mut put = |precision, point: Point| {
+            observer.tell(at, Learnt::Point(&point));
             if let Some(earlier) = earlier {
                 earlier.later.push((at, precision, point.clone()));
             }
@@ -290,8 +332,11 @@ impl Session {
         let Some(source) = self.sources.get_mut(&id) else { return };
         source.ended = true;
         source.log.finish(at);
-        let metrics = &mut self.metrics;
-        source.live.finish(&mut |precision, point| metrics.push_from(at, id, precision, point));
+        let (metrics, observer) = (&mut self.metrics, &mut self.observer);
+        source.live.finish(&mut |precision, point| {
+            observer.tell(at, Learnt::Point(&point));
+            metrics.push_from(at, id, precision, point);
+        });
         self.judge();
     }
 
@@ -302,15 +347,22 @@ impl Session {
         }
     }
 
-    /// Judges everything found so far anew.
-    fn judge(&mut self) {
+    /// Gathers what the logs say of the job.
+    fn learn_knobs(&mut self) {
         self.knobs = self.given.clone();
-        let mut incidents = Vec::new();
         for source in self.sources.values() {
             source.live.facts_into(&mut self.knobs);
-            incidents.extend(source.live.incidents());
         }
+    }
+
+    /// Judges everything found so far anew.
+    fn judge(&mut self) {
+        self.learn_knobs();
+        let incidents: Vec<_> = self.sources.values().flat_map(|source| source.live.incidents()).collect();
         self.diagnosis = (!incidents.is_empty()).then(|| diagnose::diagnose(&incidents, &self.knobs));
+        if let (Some(diagnosis), Some(now)) = (&self.diagnosis, self.now) {
+            self.observer.tell(now, Learnt::Diagnosis(diagnosis));
+        }
     }
 
     /// The judgement of every failure read so far.

@@ -1,5 +1,6 @@
 //! Recordings: events written down and read again. Keeps raw events, so that better parsers improve old recordings.
 
 pub mod database;
+pub mod demo;
 pub mod folder;
 pub mod recorder;
