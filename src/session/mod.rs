@@ -147,7 +147,10 @@ pub enum Learnt<'a> {
 
 /// Told of everything that is learnt; the recorder listens through it.
 #[derive(Default)]
-struct Observer(Option<Box<dyn FnMut(Timestamp, Learnt<'_>) + Send>>);
+struct Observer(Option<Listen>);
+
+/// Hears what a session learns, and when.
+pub type Listen = Box<dyn FnMut(Timestamp, Learnt<'_>) + Send>;
 
 impl Observer {
     fn tell(&mut self, at: Timestamp, what: Learnt<'_>) {
@@ -180,7 +183,7 @@ impl Session {
     }
 
     /// Has `observer` told of every point and every diagnosis from now on.
-    pub fn observe(&mut self, observer: Box<dyn FnMut(Timestamp, Learnt<'_>) + Send>) {
+    pub fn observe(&mut self, observer: Listen) {
         self.observer = Observer(Some(observer));
     }
 

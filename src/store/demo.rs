@@ -32,9 +32,11 @@ struct Entry {
     t: f64,
     out: Option<String>,
     /// Bytes used on the card, bytes of the process, percent, percent, °C, W, MHz, MHz.
-    gpu: Option<(u64, Option<u64>, u32, u32, u32, f32, u32, u32)>,
+    gpu: Option<Figures>,
     exit: Option<i32>,
 }
+
+type Figures = (u64, Option<u64>, u32, u32, u32, f32, u32, u32);
 
 /// Every event of the recording, in order, with the times of that day.
 pub fn events() -> Vec<Event> {
