@@ -1,6 +1,7 @@
 //! The command line: one file a subcommand, and the only place that wires the parts together.
 
 pub mod frame;
+mod record;
 mod run;
 
 use std::{ffi::OsString, process::ExitCode};

@@ -6,6 +6,7 @@ use std::{
     os::unix::process::ExitStatusExt,
     path::PathBuf,
     process::{Command, ExitCode, ExitStatus, Stdio},
+    sync::Arc,
     thread,
     time::{Duration, Instant},
 };
@@ -21,7 +22,7 @@ use crate::{
         child::{self, Spool},
         file::Tail,
     },
-    store::folder,
+    store::{folder, recorder::Recorder, runs::RECORDING},
 };
 
 /// How often the output is looked at while it is passed on.
@@ -42,6 +43,9 @@ pub struct RunArgs {
     /// Write a Markdown report here when the command fails
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
+    /// Do not record the run
+    #[arg(long)]
+    no_record: bool,
     /// Run this shell command when the command fails; the Markdown report is its standard input
     #[arg(long, value_name = "CMD")]
     on_failure: Option<String>,
@@ -56,38 +60,77 @@ pub fn run(args: &RunArgs) -> Result<ExitCode> {
     let place = folder::new_run(Timestamp::now(), std::process::id())?;
     let spool = Spool::in_folder(&place, child::outputs_are_apart());
     let mut running = child::start(&args.command, &spool, Stdio::inherit()).context("the command was not started")?;
-    let mut session = Session::new(Knobs::default());
-    let started = EventKind::Started { command: child::shown(&args.command), pid: running.pid() };
-    session.apply(Event { at: Timestamp::now(), kind: started });
+    let mut watch = Watch { session: Session::new(Knobs::default()), recorder: None };
+    if !args.no_record {
+        watch.record(&place.join(RECORDING), &args.command);
+    }
+    watch.take(EventKind::Started { command: child::shown(&args.command), pid: running.pid() });
     let mut tails: Vec<Tail> =
         spool.files().into_iter().zip(0..).map(|(path, id)| Tail::new(SourceId(id), path)).collect();
     let waiting = thread::spawn(move || (running.wait(), running));
     while !waiting.is_finished() {
         let before = Instant::now();
-        if !pass_on(&mut tails, &mut session) {
+        if !pass_on(&mut tails, &mut watch) {
             thread::sleep(LOOK.saturating_sub(before.elapsed()));
         }
     }
     let (status, running) = waiting.join().map_err(|_| anyhow::anyhow!("lost sight of the command"))?;
     let status = status.context("the command's end could not be learnt")?;
-    while pass_on(&mut tails, &mut session) {}
+    while pass_on(&mut tails, &mut watch) {}
     for id in 0..tails.len() {
-        let kind = EventKind::Ended { source: SourceId(u16::try_from(id).unwrap_or(u16::MAX)) };
-        session.apply(Event { at: Timestamp::now(), kind });
+        watch.take(EventKind::Ended { source: SourceId(u16::try_from(id).unwrap_or(u16::MAX)) });
     }
-    let kind = EventKind::Exited { code: status.code(), signal: status.signal() };
-    session.apply(Event { at: Timestamp::now(), kind });
+    watch.take(EventKind::Exited { code: status.code(), signal: status.signal() });
     if running.has_survivors() {
         eprintln!("oomph: processes that the command started are still running; they were left alone");
     }
     if !status.success() {
-        tell(args, &session, status);
+        tell(args, &watch.session, status);
     }
+    watch.finish(status);
     Ok(ExitCode::from(child::end_like(status)))
 }
 
+/// What is known of the run, and its recording.
+struct Watch {
+    session: Session,
+    recorder: Option<Arc<Recorder>>,
+}
+
+impl Watch {
+    fn record(&mut self, path: &std::path::Path, command: &[OsString]) {
+        match Recorder::start(path) {
+            Err(error) => eprintln!("oomph: not recording: {error}"),
+            Ok(recorder) => {
+                let recorder = Arc::new(recorder);
+                super::record::describe(&recorder, &child::shown(command));
+                self.session.observe(super::record::listener(&recorder));
+                self.recorder = Some(recorder);
+            }
+        }
+    }
+
+    fn take(&mut self, kind: EventKind) {
+        let event = Event { at: Timestamp::now(), kind };
+        if let Some(recorder) = &self.recorder {
+            recorder.event(&event);
+        }
+        self.session.apply(event);
+    }
+
+    fn finish(self, status: ExitStatus) {
+        let Self { session, recorder } = self;
+        let Some(recorder) = recorder else { return };
+        super::record::conclude(&recorder, &session, Some(status));
+        drop(session);
+        if let Some(recorder) = Arc::into_inner(recorder) {
+            recorder.finish();
+        }
+    }
+}
+
 /// Copies what is new to where the command would have written it. True when there is more at once.
-fn pass_on(tails: &mut [Tail], session: &mut Session) -> bool {
+fn pass_on(tails: &mut [Tail], watch: &mut Watch) -> bool {
     let mut more = false;
     for (index, tail) in tails.iter_mut().enumerate() {
         more |= tail.poll(&mut |kind| {
@@ -100,7 +143,7 @@ fn pass_on(tails: &mut [Tail], session: &mut Session) -> bool {
                     std::io::stderr().lock().write_all(data)
                 };
             }
-            session.apply(Event { at: Timestamp::now(), kind });
+            watch.take(kind);
         });
     }
     more

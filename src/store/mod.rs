@@ -4,3 +4,4 @@ pub mod database;
 pub mod demo;
 pub mod folder;
 pub mod recorder;
+pub mod runs;

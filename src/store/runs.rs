@@ -1,0 +1,272 @@
+//! The runs recorded on this machine, and what was changed between attempts.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use crate::model::Clean;
+
+use super::{
+    database::{Database, StoreError},
+    folder::{self, FolderError},
+};
+
+/// Name of the recording inside a run's folder.
+pub const RECORDING: &str = "run.sqlite";
+
+/// What one recording says of its run. Unknown is `None`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Run {
+    pub id: Clean,
+    #[serde(skip)]
+    pub path: PathBuf,
+    pub started_at: Option<Clean>,
+    pub seconds: Option<f64>,
+    /// The command, one word a line; for a run that was only watched, the files.
+    pub command: Option<Clean>,
+    pub folder: Option<Clean>,
+    pub state: State,
+    pub exit_code: Option<i64>,
+    pub signal: Option<i64>,
+    pub last_step: Option<u64>,
+    pub last_loss: Option<f64>,
+    pub peak_memory_bytes: Option<u64>,
+    pub failure: Option<Failed>,
+    /// Canonical settings and options of the command line, by name.
+    pub settings: BTreeMap<String, String>,
+    /// The attempt's number among those of the same program, from 1.
+    pub attempt: u32,
+    /// What differs from the attempt before: name, before, now.
+    pub changed: Vec<(Clean, Option<Clean>, Option<Clean>)>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    Finished,
+    Failed,
+    /// Still going on, or oomph was killed before it could write the end.
+    #[default]
+    Open,
+}
+
+/// The first failure of a run.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Failed {
+    pub kind: Clean,
+    pub phase: Clean,
+    pub cause: Option<Clean>,
+    pub summary: Clean,
+}
+
+/// Every recorded run, the newest last, attempts of the same program numbered and compared. Recordings that cannot be
+/// read stand beside with their reason.
+///
+/// # Errors
+/// When no state folder is known.
+pub fn list() -> Result<(Vec<Run>, Vec<StoreError>), FolderError> {
+    let runs = folder::state()?.join("runs");
+    let mut paths: Vec<PathBuf> = std::fs::read_dir(&runs)
+        .map(|entries| entries.flatten().map(|e| e.path().join(RECORDING)).filter(|p| p.is_file()).collect())
+        .unwrap_or_default();
+    paths.sort();
+    let (mut good, mut bad) = (Vec::new(), Vec::new());
+    for path in paths {
+        match read(&path) {
+            Ok(run) => good.push(run),
+            Err(error) => bad.push(error),
+        }
+    }
+    good.sort_by(|a, b| a.started_at.cmp(&b.started_at));
+    number_attempts(&mut good);
+    Ok((good, bad))
+}
+
+/// The recording that a person means: a path, a run's id, or `last`.
+///
+/// # Errors
+/// When no state folder is known.
+pub fn find(name: &str) -> Result<Option<PathBuf>, FolderError> {
+    let path = Path::new(name);
+    if path.is_file() {
+        return Ok(Some(path.to_path_buf()));
+    }
+    if path.join(RECORDING).is_file() {
+        return Ok(Some(path.join(RECORDING)));
+    }
+    if name == "last" {
+        return Ok(list()?.0.pop().map(|run| run.path));
+    }
+    // An id is one plain name: nothing that leads out of the folder.
+    let plain = !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '-');
+    let path = folder::state()?.join("runs").join(name).join(RECORDING);
+    Ok((plain && path.is_file()).then_some(path))
+}
+
+/// Reads one recording's summary.
+///
+/// # Errors
+/// When it is no readable recording.
+pub fn read(path: &Path) -> Result<Run, StoreError> {
+    let db = Database::open(path)?;
+    let whole =
+        |sql: &str| -> Result<Option<u64>, StoreError> { Ok(db.number(sql)?.filter(|n| *n >= 0.0).map(|n| n as u64)) };
+    let exit_code = db.meta("exit_code")?.and_then(|c| c.as_str().parse().ok());
+    let signal = db.meta("signal")?.and_then(|c| c.as_str().parse().ok());
+    let failure = match db.text("SELECT kind FROM failure ORDER BY rowid LIMIT 1")? {
+        None => None,
+        Some(kind) => Some(Failed {
+            kind,
+            phase: db.text("SELECT phase FROM failure ORDER BY rowid LIMIT 1")?.unwrap_or_default(),
+            cause: db.text("SELECT cause FROM failure ORDER BY rowid LIMIT 1")?,
+            summary: db.text("SELECT summary FROM failure ORDER BY rowid LIMIT 1")?.unwrap_or_default(),
+        }),
+    };
+    let ended = db.meta("ended_at")?;
+    let state = if failure.is_some() || exit_code.is_some_and(|c| c != 0) || signal.is_some() {
+        State::Failed
+    } else if exit_code == Some(0) || db.number("SELECT 1 FROM point WHERE kind = 'final' LIMIT 1")?.is_some() {
+        State::Finished
+    } else {
+        State::Open
+    };
+    let command = db.meta("command")?;
+    let mut settings = db
+        .meta("knobs")?
+        .and_then(|text| serde_json::from_str::<BTreeMap<String, serde_json::Value>>(text.as_str()).ok())
+        .unwrap_or_default()
+        .into_iter()
+        .map(|(name, value)| (name, value.as_str().map_or_else(|| value.to_string(), str::to_string)))
+        .collect::<BTreeMap<_, _>>();
+    for part in ["command", "environment"] {
+        if let Some(text) = db.meta(part)? {
+            for (name, value) in options(text.as_str()) {
+                settings.entry(name).or_insert(value);
+            }
+        }
+    }
+    let seconds = db.number("SELECT (max(at) - min(at)) / 1e6 FROM event")?;
+    Ok(Run {
+        id: path.parent().and_then(Path::file_name).map(|n| Clean::new(&n.to_string_lossy())).unwrap_or_default(),
+        path: path.to_path_buf(),
+        started_at: db.meta("started_at")?,
+        seconds: if ended.is_some() || seconds.is_some() { seconds } else { None },
+        command: command.or(db.meta("files")?),
+        folder: db.meta("folder")?,
+        state,
+        exit_code,
+        signal,
+        last_step: whole("SELECT max(step) FROM point WHERE kind = 'train'")?,
+        last_loss: db
+            .number("SELECT value FROM point WHERE kind = 'train' AND key = 'loss' ORDER BY rowid DESC LIMIT 1")?,
+        peak_memory_bytes: whole("SELECT max(memory_used) FROM gpu")?,
+        failure,
+        settings,
+        attempt: 1,
+        changed: Vec::new(),
+    })
+}
+
+/// `--name value`, `--name=value` and `name=value` of a command, which holds one word a line.
+fn options(command: &str) -> Vec<(String, String)> {
+    let words: Vec<&str> = command.split("\\n").collect();
+    let mut found = Vec::new();
+    let mut at = 0;
+    while let Some(word) = words.get(at) {
+        at += 1;
+        let bare = word.trim_start_matches('-');
+        if let Some((name, value)) = bare.split_once('=') {
+            found.push((name.to_string(), value.to_string()));
+        } else if word.starts_with("--") {
+            match words.get(at).filter(|next| !next.starts_with("--")) {
+                Some(value) => {
+                    found.push((bare.to_string(), (*value).to_string()));
+                    at += 1;
+                }
+                None => found.push((bare.to_string(), "true".to_string())),
+            }
+        }
+    }
+    found
+}
+
+/// Attempts are runs of the same program in the same folder: the words of the command that are no options.
+fn program(run: &Run) -> String {
+    let command = run.command.as_ref().map_or("", Clean::as_str);
+    let words = command.split("\\n").filter(|w| !w.starts_with('-') && !w.contains('='));
+    let script = words.clone().find(|w| {
+        let end = w.rsplit('.').next().unwrap_or_default();
+        ["py", "sh", "yaml", "yml", "log", "json"].contains(&end)
+    });
+    let word = script.or_else(|| words.clone().next()).unwrap_or_default();
+    format!("{}\0{word}", run.folder.as_ref().map_or("", Clean::as_str))
+}
+
+fn number_attempts(runs: &mut [Run]) {
+    let mut last: BTreeMap<String, (u32, BTreeMap<String, String>)> = BTreeMap::new();
+    for run in runs {
+        let entry = last.entry(program(run)).or_default();
+        entry.0 += 1;
+        run.attempt = entry.0;
+        if run.attempt > 1 {
+            run.changed = difference(&entry.1, &run.settings);
+        }
+        entry.1.clone_from(&run.settings);
+    }
+}
+
+fn difference(
+    before: &BTreeMap<String, String>,
+    now: &BTreeMap<String, String>,
+) -> Vec<(Clean, Option<Clean>, Option<Clean>)> {
+    let mut names: Vec<&String> = before.keys().chain(now.keys()).collect();
+    names.sort_unstable();
+    names.dedup();
+    let value = |map: &BTreeMap<String, String>, name: &str| map.get(name).map(|v| Clean::new(v));
+    names
+        .into_iter()
+        .filter(|name| before.get(*name) != now.get(*name))
+        .map(|name| (Clean::new(name), value(before, name), value(now, name)))
+        .collect()
+}
+
+/// When a run was recorded, for the start of its clock.
+pub fn started(run: &Run) -> Option<Timestamp> {
+    run.started_at.as_ref()?.as_str().parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_are_read_in_every_form() {
+        let command = "python\\ntrain.py\\n--batch\\n8\\n--lr=1e-5\\n--bf16\\n--packing\\nfalse\\nmodel.path=/x";
+        let want = [("batch", "8"), ("lr", "1e-5"), ("bf16", "true"), ("packing", "false"), ("model.path", "/x")];
+        assert_eq!(options(command), want.map(|(a, b)| (a.to_string(), b.to_string())));
+    }
+
+    #[test]
+    fn attempts_of_one_program_are_compared() {
+        let run = |command: &str| Run {
+            command: Some(command.into()),
+            settings: options(command).into_iter().collect(),
+            ..Run::default()
+        };
+        let mut runs = [
+            run("python\\ntrain.py\\n--batch\\n8"),
+            run("python\\nother.py\\n--batch\\n1"),
+            run("python\\ntrain.py\\n--batch\\n4\\n--gc"),
+        ];
+        number_attempts(&mut runs);
+        assert_eq!(runs.each_ref().map(|r| r.attempt), [1, 1, 2]);
+        assert_eq!(
+            runs[2].changed,
+            [("batch".into(), Some("8".into()), Some("4".into())), ("gc".into(), None, Some("true".into()))]
+        );
+    }
+}
