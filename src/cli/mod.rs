@@ -1,10 +1,11 @@
 //! The command line: one file a subcommand, and the only place that wires the parts together.
 
 pub mod frame;
+mod history;
 mod record;
 mod run;
 
-use std::{ffi::OsString, process::ExitCode};
+use std::{ffi::OsString, io::Write, process::ExitCode};
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -20,6 +21,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     Run(run::RunArgs),
+    History(history::HistoryArgs),
     /// The new process of `run`: a session of its own, then the command.
     #[command(hide = true)]
     ExecChild {
@@ -33,6 +35,19 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
     match cli.command {
         None => Ok(ExitCode::SUCCESS),
         Some(Command::Run(args)) => run::run(&args),
+        Some(Command::History(args)) => history::run(&args),
         Some(Command::ExecChild { command }) => Ok(ExitCode::from(crate::source::child::exec(&command))),
+    }
+}
+
+/// Prints a text on standard output. A reader that went away is no error.
+///
+/// # Errors
+/// When standard output fails otherwise.
+pub fn print(text: &str) -> Result<ExitCode> {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(ExitCode::SUCCESS),
     }
 }
