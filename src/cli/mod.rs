@@ -2,6 +2,7 @@
 
 pub mod frame;
 mod history;
+mod metrics;
 mod record;
 mod run;
 
@@ -20,6 +21,7 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    Metrics(metrics::MetricsArgs),
     Run(run::RunArgs),
     History(history::HistoryArgs),
     /// The new process of `run`: a session of its own, then the command.
@@ -34,6 +36,7 @@ pub enum Command {
 pub fn run(cli: Cli) -> Result<ExitCode> {
     match cli.command {
         None => Ok(ExitCode::SUCCESS),
+        Some(Command::Metrics(args)) => metrics::run(&args),
         Some(Command::Run(args)) => run::run(&args),
         Some(Command::History(args)) => history::run(&args),
         Some(Command::ExecChild { command }) => Ok(ExitCode::from(crate::source::child::exec(&command))),

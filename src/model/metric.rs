@@ -58,6 +58,8 @@ pub struct Point {
     pub byte: u64,
     /// Keys as printed, cleaned.
     pub raw: Vec<(Clean, f64)>,
+    /// Bit `i` is set where `raw[i]` stands in `canonical` too, by another name or in another unit.
+    pub renamed: u128,
     /// Keys of [`CANONICAL`] with canonical units.
     pub canonical: Vec<(&'static str, f64)>,
 }

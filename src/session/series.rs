@@ -443,7 +443,9 @@ impl Metrics {
             segment: point.segment,
         };
         let canonical = point.canonical.iter().map(|(key, value)| (*key, *value));
-        let raw = point.raw.iter().map(|(key, value)| (shown_name(key.as_str()), *value));
+        let is_renamed = |i: usize| i < 128 && point.renamed >> i & 1 == 1;
+        let raw = point.raw.iter().enumerate().filter(|(i, _)| !is_renamed(*i));
+        let raw = raw.map(|(_, (key, value))| (shown_name(key.as_str()), *value));
         let raw = raw.filter(|(key, _)| !point.canonical.iter().any(|(name, _)| name == key));
         let mut room = self.room;
         let before = self.train.len() + self.eval.len();
@@ -685,7 +687,9 @@ mod tests {
     fn keys_of_trackers_and_consoles_are_one_series() {
         let mut metrics = Metrics::default();
         let mut p = point(Some(1), &[("loss", 1.0)]);
-        p.raw = vec![("train/loss".into(), 1.0), ("train/entropy_x".into(), 2.0), ("lr".into(), 3.0)];
+        p.raw =
+            vec![("train/loss".into(), 1.0), ("train/entropy_x".into(), 2.0), ("lr".into(), 3.0), ("trl".into(), 1.0)];
+        p.renamed = 0b1000;
         metrics.push(AT, FILE, p);
         assert_eq!(metrics.train().keys().map(Clean::as_str).collect::<Vec<_>>(), ["entropy_x", "loss", "lr"]);
         assert_eq!(metrics.series("loss").unwrap().len(), 1);

@@ -4,4 +4,6 @@
 //! never know the screen.
 
 pub mod child;
+pub mod database;
 pub mod file;
+pub mod run_folder;

@@ -338,8 +338,10 @@ impl Keys {
             }
         }
         best.sort_by_key(|(_, name, _)| CANONICAL.iter().position(|known| known == name));
+        let renamed = keys().enumerate().take(128).filter(|(_, (key, _))| key.canonical.is_some());
         Some(Point {
             kind,
+            renamed: renamed.fold(0, |bits, (i, _)| bits | 1 << i),
             step: row.step,
             epoch: row.epoch,
             time: row.time,

@@ -21,7 +21,7 @@ pub const QUERY: &str = "SELECT m.run_name, m.step, m.timestamp, m.metrics, m.id
 #[derive(Debug, Default)]
 pub struct Rows {
     keys: Keys,
-    runs: HashMap<Box<str>, u32>,
+    runs: HashMap<Box<[u8]>, u32>,
     last_step: Option<u64>,
     segment: u32,
     run: Option<u32>,
@@ -31,7 +31,7 @@ pub struct Rows {
 
 impl Rows {
     /// Takes one row: the run's name, the step, the time (RFC 3339), the metrics as JSON.
-    pub fn put(&mut self, run: &str, step: Option<i64>, time: &str, metrics: &[u8], out: &mut Vec<Record>) {
+    pub fn put(&mut self, run: &[u8], step: Option<i64>, time: &[u8], metrics: &[u8], out: &mut Vec<Record>) {
         self.seen += 1;
         let Some(value) = json::parse(metrics) else {
             self.unparsed += metrics.len() as u64;
@@ -41,14 +41,14 @@ impl Rows {
         let keys = &mut self.keys;
         json::numbers(&mut String::new(), &value, &mut |key, number| row.put(keys, key, number));
         row.step = row.step.or(step.and_then(|s| u64::try_from(s).ok()));
-        row.time = row.time.or_else(|| time.parse::<Timestamp>().ok().map(|t| t.as_millisecond() as f64 / 1e3));
+        row.time = row.time.or_else(|| parse_time(time));
         let Some(mut point) = self.keys.point(&row) else { return };
         point.line = self.seen;
         point.segment = self.segment_of(run, &point);
         out.push(Record::Point(point));
     }
 
-    fn segment_of(&mut self, run: &str, point: &Point) -> u32 {
+    fn segment_of(&mut self, run: &[u8], point: &Point) -> u32 {
         let next = self.runs.len() as u32;
         let number = *self.runs.entry(run.into()).or_insert(next);
         let backwards = point.step.zip(self.last_step).is_some_and(|(new, last)| new < last);
@@ -70,6 +70,11 @@ impl Rows {
     }
 }
 
+fn parse_time(time: &[u8]) -> Option<f64> {
+    let time: Timestamp = std::str::from_utf8(time).ok()?.parse().ok()?;
+    Some(time.as_millisecond() as f64 / 1e3)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -79,10 +84,10 @@ mod tests {
     fn rows_become_points() {
         let mut rows = Rows::default();
         let mut out = Vec::new();
-        rows.put("a", Some(0), "2026-01-02T03:04:05+00:00", b"{\"train/loss\": 2.5, \"train/epoch\": 0.5}", &mut out);
-        rows.put("a", Some(1), "", b"{\"eval/loss\": \"NaN\", \"train/global_step\": 20}", &mut out);
-        rows.put("b", Some(0), "", b"{\"loss\": 1}", &mut out);
-        rows.put("b", Some(1), "", b"{\"loss\": ", &mut out);
+        rows.put(b"a", Some(0), b"2026-01-02T03:04:05+00:00", b"{\"train/loss\": 2.5, \"train/epoch\": 0.5}", &mut out);
+        rows.put(b"a", Some(1), b"", b"{\"eval/loss\": \"NaN\", \"train/global_step\": 20}", &mut out);
+        rows.put(b"b", Some(0), b"", b"{\"loss\": 1}", &mut out);
+        rows.put(b"b", Some(1), b"", b"{\"loss\": ", &mut out);
         let points: Vec<_> = out.iter().filter_map(|r| if let Record::Point(p) = r { Some(p) } else { None }).collect();
         assert_eq!(points.len(), 3);
         assert_eq!((points[0].step, points[0].epoch, points[0].canonical[0]), (Some(0), Some(0.5), ("loss", 2.5)));

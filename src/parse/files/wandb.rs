@@ -146,6 +146,13 @@ impl Wandb {
                 (2, history) => self.history(history, at, out)?,
                 (5, config) => self.config(config)?,
                 (13, output) => self.output(output, out)?,
+                (17, run) => {
+                    for field in run.fields() {
+                        if let (4, config) = field? {
+                            self.config(config)?;
+                        }
+                    }
+                }
                 _ => {}
             }
         }
@@ -158,9 +165,11 @@ impl Wandb {
         for field in history.fields() {
             match field? {
                 (1, item) => {
-                    let (mut key, json) = item_of(item, 2)?;
-                    if let Some(value) = json::parse(json) {
-                        let keys = &mut self.keys;
+                    let Item { mut key, json, number } = Item::read(item)?;
+                    let keys = &mut self.keys;
+                    if let Some(number) = number {
+                        row.put(keys, &key, number);
+                    } else if let Some(value) = json::parse(json) {
                         json::numbers(&mut key, &value, &mut |key, number| row.put(keys, key, number));
                     }
                 }
@@ -193,7 +202,7 @@ impl Wandb {
     fn config(&mut self, config: Value<'_>) -> Result<(), Malformed> {
         for field in config.fields() {
             let (1, item) = field? else { continue };
-            let (key, json) = item_of(item, 2)?;
+            let Item { key, json, .. } = Item::read(item)?;
             if key == "max_steps"
                 && let Some(steps) = json::parse(json).and_then(|v| v.as_u64())
                 && steps > 0
@@ -276,23 +285,35 @@ impl Wandb {
     }
 }
 
-/// Key and JSON of an item; `nested` is the field that holds the parts of a nested key.
-fn item_of(item: Value<'_>, nested: u32) -> Result<(String, &[u8]), Malformed> {
-    let (mut key, mut json) = (String::new(), &[][..]);
-    for field in item.fields() {
-        match field? {
-            (1, name) => key = text(name)?.to_string(),
-            (16, value) => json = value.bytes(),
-            (number, part) if number == nested => {
-                if !key.is_empty() {
-                    key.push('/');
+/// A key with its value: JSON, or in newer files a number.
+struct Item<'a> {
+    key: String,
+    json: &'a [u8],
+    number: Option<f64>,
+}
+
+impl<'a> Item<'a> {
+    fn read(item: Value<'a>) -> Result<Self, Malformed> {
+        let (mut key, mut json, mut number) = (String::new(), &[][..], None);
+        for field in item.fields() {
+            match field? {
+                (1, name) => key = text(name)?.to_string(),
+                // The parts of a nested key.
+                (2, part) => {
+                    if !key.is_empty() {
+                        key.push('/');
+                    }
+                    key.push_str(text(part)?);
                 }
-                key.push_str(text(part)?);
+                // Zigzag: the sign is the lowest bit.
+                (5, value) => number = value.int().map(|v| ((v as u64 >> 1) as i64 ^ -(v & 1)) as f64),
+                (6, value) => number = value.float(),
+                (8 | 16, value) => json = value.bytes(),
+                _ => {}
             }
-            _ => {}
         }
+        Ok(Self { key, json, number })
     }
-    Ok((key, json))
 }
 
 fn text(value: Value<'_>) -> Result<&str, Malformed> {
@@ -304,7 +325,7 @@ mod tests {
     use super::*;
     use crate::{
         model::metric::PointKind,
-        parse::files::sample::{bytes, wandb_file, wandb_history, wandb_output},
+        parse::files::sample::{bytes, double, int, wandb_file, wandb_history, wandb_output},
     };
 
     fn read(file: &[u8], chunk: usize) -> (Vec<Point>, Wandb) {
@@ -334,6 +355,25 @@ mod tests {
         assert_eq!(raw, ["a/b/c=1", "a/b/d=NaN"]);
         assert_eq!((points[1].kind, points[1].step), (PointKind::Eval, Some(5)));
         assert_eq!(points[1].canonical, [("eval_loss", f64::INFINITY)]);
+    }
+
+    #[test]
+    fn numbers_that_are_no_json() {
+        let item = |parts: &[Vec<u8>]| bytes(1, &parts.concat());
+        let record = bytes(
+            2,
+            &[
+                item(&[bytes(1, b"loss"), double(6, f64::NAN)]),
+                item(&[bytes(1, b"down"), int(5, 3)]),
+                item(&[bytes(1, b"_step"), int(5, 14)]),
+                item(&[bytes(1, b"flag"), int(4, 1)]),
+                item(&[bytes(1, b"deep"), bytes(8, b"{\"a\": 2}")]),
+            ]
+            .concat(),
+        );
+        let point = &read(&wandb_file(&[record]), 9).0[0];
+        let raw: Vec<_> = point.raw.iter().map(|(k, v)| format!("{k}={v}")).collect();
+        assert_eq!((raw.join(" "), point.step), ("loss=NaN down=-2 deep/a=2".to_string(), Some(7)));
     }
 
     #[test]
@@ -375,7 +415,11 @@ mod tests {
 
     #[test]
     fn settings_and_console() {
-        let max_steps = bytes(5, &bytes(1, &[bytes(1, b"max_steps"), bytes(16, b"200")].concat()));
+        let config = bytes(1, &[bytes(1, b"max_steps"), bytes(16, b"200")].concat());
+        for max_steps in [bytes(5, &config), bytes(17, &bytes(4, &config))] {
+            assert_eq!(read(&wandb_file(&[max_steps]), 10).1.total_steps(), Some(200));
+        }
+        let max_steps = bytes(5, &config);
         let file = wandb_file(&[max_steps, wandb_output("Traceback (most recent call last):\n"), wandb_output("oops")]);
         let (points, mut reader) = read(&file, 10);
         assert_eq!((points.len(), reader.total_steps()), (0, Some(200)));

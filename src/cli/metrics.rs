@@ -1,0 +1,352 @@
+//! `oomph metrics FILE…`: the points of any log or file of metrics, for people and for scripts.
+
+use std::{
+    collections::HashSet,
+    fs::File,
+    io::{self, BufWriter, Read, Write},
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use serde_json::json;
+
+use crate::{
+    model::{
+        Clean, SourceId, Timestamp,
+        metric::{Point, PointKind, Progress},
+    },
+    parse::{
+        files::{AnyReader, Format, trackio},
+        metrics::Record,
+    },
+    session::series::{Family, Metrics},
+    source::{
+        database,
+        run_folder::{self, Sort},
+    },
+};
+
+/// Bytes read in one go.
+const CHUNK: usize = 256 << 10;
+
+/// Print the metric points of any supported log or metrics file.
+///
+/// Reads the console logs of trainers, TensorBoard event files, offline W&B runs, trainer_state.json, trackio databases,
+/// CSV and JSON lines. Of a folder it reads what belongs to the newest run in it, and gives each step once.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  oomph metrics train.log
+  oomph metrics --json train.log | jq 'select(.kind == \"eval\")'
+  oomph metrics output/
+  ssh node cat train.log | oomph metrics -")]
+pub struct MetricsArgs {
+    /// Logs, metrics files or run folders; `-` is standard input
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
+    /// One JSON object a line: the points, then a summary
+    #[arg(long)]
+    json: bool,
+}
+
+/// # Errors
+/// When a file cannot be read.
+pub fn run(args: &MetricsArgs) -> Result<ExitCode> {
+    let stdout = io::stdout().lock();
+    let mut report = Report {
+        out: BufWriter::with_capacity(1 << 16, stdout),
+        json: args.json,
+        metrics: Metrics::default(),
+        seen: HashSet::new(),
+        seen_kinds: Vec::new(),
+        sum: Summary::default(),
+        line: Vec::new(),
+    };
+    match report.all(&args.files).and_then(|()| report.end()) {
+        // Who reads the output has seen enough.
+        Err(error) if error.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe) => {
+            Ok(ExitCode::SUCCESS)
+        }
+        Err(error) => Err(error),
+        Ok(()) => Ok(ExitCode::SUCCESS),
+    }
+}
+
+/// What all files together gave.
+#[derive(Debug, Default)]
+struct Summary {
+    dialects: Vec<&'static str>,
+    total_steps: Option<u64>,
+    progress: Option<Progress>,
+    points: u64,
+    segments: u32,
+    unparsed: u64,
+    files: Vec<Clean>,
+}
+
+struct Report<W: Write> {
+    out: W,
+    json: bool,
+    metrics: Metrics,
+    /// In a folder: steps that an earlier file gave, for others only fill in what is missing.
+    seen: HashSet<(PointKind, u64)>,
+    seen_kinds: Vec<PointKind>,
+    sum: Summary,
+    line: Vec<u8>,
+}
+
+impl<W: Write> Report<W> {
+    fn all(&mut self, paths: &[PathBuf]) -> Result<()> {
+        for path in paths {
+            if path.is_dir() { self.folder(path)? } else { self.file(path, false)? }
+        }
+        Ok(())
+    }
+
+    fn folder(&mut self, folder: &Path) -> Result<()> {
+        let mut found = run_folder::find(folder).files;
+        if found.is_empty() {
+            bail!(
+                "{}: no log, event file or other file of metrics in this folder",
+                Clean::new(&folder.to_string_lossy())
+            );
+        }
+        // Full precision first.
+        found.sort_by_key(|(sort, _)| match sort {
+            Sort::State | Sort::Wandb | Sort::Database | Sort::Table => 0,
+            Sort::Events => 1,
+            Sort::Log => 2,
+        });
+        for (_, path) in found {
+            self.file(&path, true)?;
+        }
+        Ok(())
+    }
+
+    fn file(&mut self, path: &Path, fills_in: bool) -> Result<()> {
+        let shown = Clean::new(&path.to_string_lossy());
+        let cannot = || format!("cannot read {shown}");
+        let mut reader = AnyReader::for_path(&path.to_string_lossy());
+        let mut input: Box<dyn Read> = if path.as_os_str() == "-" {
+            Box::new(io::stdin().lock())
+        } else {
+            Box::new(File::open(path).with_context(cannot)?)
+        };
+        let (mut chunk, mut records) = (vec![0; CHUNK], Vec::new());
+        let mut own = Vec::new();
+        loop {
+            let count = match input.read(&mut chunk) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                other => other.with_context(cannot)?,
+            };
+            if count == 0 {
+                break;
+            }
+            reader.feed(chunk.get(..count).unwrap_or_default(), &mut records);
+            reader.take_console();
+            if reader.format() == Some(Format::Sqlite) {
+                break;
+            }
+            self.take(&mut records, &shown, fills_in.then_some(&mut own))?;
+        }
+        reader.finish(&mut records);
+        if reader.format() == Some(Format::Sqlite) {
+            let mut rows = trackio::Rows::default();
+            database::read_metrics(path, trackio::QUERY, &mut |row| {
+                rows.put(row.run, row.step, row.time, row.metrics, &mut records);
+            })
+            .with_context(|| format!("{shown} is a database, but not one of trackio"))?;
+            self.add("trackio");
+            self.add_segments(rows.segments(), fills_in);
+            self.sum.unparsed += rows.unparsed_bytes();
+        } else {
+            reader.dialects().iter().for_each(|name| self.add(name));
+            self.add_segments(reader.segments(), fills_in);
+            self.sum.unparsed += reader.unparsed_bytes();
+        }
+        self.take(&mut records, &shown, fills_in.then_some(&mut own))?;
+        self.seen.extend(own.iter().filter_map(|(kind, step)| Some((*kind, (*step)?))));
+        self.seen_kinds.extend(own.iter().map(|(kind, _)| *kind));
+        self.seen_kinds.sort_unstable_by_key(|kind| *kind as u8);
+        self.seen_kinds.dedup();
+        self.sum.total_steps = reader.total_steps().or(self.sum.total_steps);
+        self.sum.progress = reader.progress().or(self.sum.progress);
+        self.sum.files.push(shown);
+        Ok(())
+    }
+
+    /// The files of a folder tell of the same restarts.
+    fn add_segments(&mut self, segments: u32, fills_in: bool) {
+        let known = self.sum.segments;
+        self.sum.segments = if fills_in { known.max(segments) } else { known + segments };
+    }
+
+    fn add(&mut self, dialect: &'static str) {
+        if !self.sum.dialects.contains(&dialect) {
+            self.sum.dialects.push(dialect);
+        }
+    }
+
+    fn take(
+        &mut self,
+        records: &mut Vec<Record>,
+        file: &Clean,
+        mut own: Option<&mut Vec<(PointKind, Option<u64>)>>,
+    ) -> Result<()> {
+        for record in records.drain(..) {
+            let Record::Point(point) = record else { continue };
+            if let Some(own) = &mut own {
+                let known = point.step.map_or_else(
+                    || self.seen_kinds.contains(&point.kind),
+                    |step| self.seen.contains(&(point.kind, step)),
+                );
+                if known {
+                    continue;
+                }
+                own.push((point.kind, point.step));
+            }
+            self.sum.points += 1;
+            if self.json {
+                self.line.clear();
+                write_point(&mut self.line, &point, file)?;
+                self.out.write_all(&self.line)?;
+            } else {
+                self.metrics.push(Timestamp::UNIX_EPOCH, SourceId(0), point);
+            }
+        }
+        Ok(())
+    }
+
+    fn end(&mut self) -> Result<()> {
+        let sum = &self.sum;
+        if self.json {
+            let line = json!({
+                "type": "summary",
+                "schema": "oomph.metrics/1",
+                "dialects": sum.dialects,
+                "total_steps": sum.total_steps,
+                "progress": sum.progress,
+                "points": sum.points,
+                "segments": sum.segments.max(1),
+                "unparsed_bytes": sum.unparsed,
+                "files": sum.files,
+            });
+            writeln!(self.out, "{line}")?;
+        } else {
+            let dialects = if sum.dialects.is_empty() { "unknown".to_string() } else { sum.dialects.join(", ") };
+            writeln!(self.out, "format: {dialects}\npoints: {}", sum.points)?;
+            if let Some(total) = sum.total_steps {
+                writeln!(self.out, "steps of the run: {total}")?;
+            }
+            if sum.segments > 1 {
+                writeln!(self.out, "restarts: {}", sum.segments - 1)?;
+            }
+            if sum.unparsed > 0 {
+                writeln!(self.out, "bytes not understood: {}", sum.unparsed)?;
+            }
+            table(&mut self.out, "training", self.metrics.train())?;
+            table(&mut self.out, "validation", self.metrics.eval())?;
+        }
+        self.out.flush()?;
+        Ok(())
+    }
+}
+
+fn table(out: &mut impl Write, title: &str, family: &Family) -> io::Result<()> {
+    if family.is_empty() {
+        return Ok(());
+    }
+    let width = family.keys().map(|name| name.as_str().len()).max().unwrap_or(0).clamp(title.len(), 48);
+    writeln!(
+        out,
+        "\n{title:width$}  {:>8}  {:>12}  {:>12}  {:>12}  {:>10}",
+        "samples", "min", "max", "last", "at step"
+    )?;
+    for (name, series) in family.iter() {
+        let (min, max) = series.min_max().map_or((f64::NAN, f64::NAN), |(min, max)| (min, max));
+        let last = series.last();
+        let step = last.and_then(|s| s.step).map_or_else(|| "-".to_string(), |s| s.to_string());
+        let last = last.map_or_else(|| "-".to_string(), |s| short(s.value));
+        writeln!(
+            out,
+            "{name:width$}  {:>8}  {:>12}  {:>12}  {last:>12}  {step:>10}",
+            series.len(),
+            short(min),
+            short(max)
+        )?;
+    }
+    Ok(())
+}
+
+/// Five digits.
+fn short(value: f64) -> String {
+    let magnitude = value.abs();
+    if value.is_nan() {
+        "-".to_string()
+    } else if value.fract() == 0.0 && magnitude < 1e9 {
+        format!("{value}")
+    } else if (1e-3..1e6).contains(&magnitude) {
+        let before = magnitude.log10().floor().max(0.0) as usize;
+        format!("{value:.*}", 4usize.saturating_sub(before))
+    } else {
+        format!("{value:.3e}")
+    }
+}
+
+/// A point as a line of JSON. Written by hand: a log can have millions of numbers.
+fn write_point(out: &mut Vec<u8>, point: &Point, file: &Clean) -> Result<()> {
+    let kind = match point.kind {
+        PointKind::Train => "train",
+        PointKind::Eval => "eval",
+        PointKind::Final => "final",
+    };
+    write!(out, r#"{{"type":"point","kind":"{kind}","step":"#)?;
+    integer(out, point.step)?;
+    out.extend_from_slice(b",\"epoch\":");
+    match point.epoch {
+        Some(epoch) => number(out, epoch)?,
+        None => out.extend_from_slice(b"null"),
+    }
+    out.extend_from_slice(b",\"rank\":");
+    integer(out, point.rank.map(u64::from))?;
+    write!(out, ",\"segment\":{},\"source\":", point.segment)?;
+    serde_json::to_writer(&mut *out, file)?;
+    write!(out, ",\"line\":{},\"raw\":{{", point.line)?;
+    for (i, (key, value)) in point.raw.iter().enumerate() {
+        if i > 0 {
+            out.push(b',');
+        }
+        serde_json::to_writer(&mut *out, key.as_str())?;
+        out.push(b':');
+        number(out, *value)?;
+    }
+    out.extend_from_slice(b"},\"canonical\":{");
+    for (i, (key, value)) in point.canonical.iter().enumerate() {
+        write!(out, "{}\"{key}\":", if i > 0 { "," } else { "" })?;
+        number(out, *value)?;
+    }
+    out.extend_from_slice(b"}}\n");
+    Ok(())
+}
+
+fn integer(out: &mut Vec<u8>, value: Option<u64>) -> io::Result<()> {
+    match value {
+        Some(value) => write!(out, "{value}"),
+        None => out.write_all(b"null"),
+    }
+}
+
+/// `nan` and `inf` are strings in JSON.
+fn number(out: &mut Vec<u8>, value: f64) -> Result<()> {
+    if value.is_nan() {
+        out.extend_from_slice(b"\"nan\"");
+    } else if value.is_infinite() {
+        out.extend_from_slice(if value > 0.0 { b"\"inf\"" } else { b"\"-inf\"" });
+    } else if value.fract() == 0.0 && value.abs() < 9e15 {
+        write!(out, "{}", value as i64)?;
+    } else {
+        serde_json::to_writer(&mut *out, &value)?;
+    }
+    Ok(())
+}
