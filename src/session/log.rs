@@ -4,8 +4,13 @@ use std::collections::VecDeque;
 
 use crate::model::{Clean, Timestamp};
 
+use super::ink::{self, Ink};
+
 /// Bytes of text kept for scrolling.
 const KEEP: usize = 16 << 20;
+/// Of a longer line its first and its last bytes are kept.
+const HEAD: usize = 48 << 10;
+const FOOT: usize = 16 << 10;
 
 /// A line of the log, ready to be shown.
 #[derive(Clone, Debug, PartialEq)]
@@ -13,8 +18,14 @@ pub struct LogLine {
     pub at: Timestamp,
     /// 1-based; `None` for a note of oomph's own.
     pub number: Option<u64>,
+    /// Offset of the line's first byte in its source.
     pub byte: u64,
+    /// The line; of a progress bar its last frame.
     pub text: Clean,
+    /// From which byte of the text each colour holds. Empty for a line without colours.
+    pub inks: Box<[(u32, Ink)]>,
+    /// Times that the line was redrawn by a progress bar.
+    pub redraws: u32,
 }
 
 /// Recent lines of one source.
@@ -22,30 +33,114 @@ pub struct LogLine {
 pub struct Log {
     lines: VecDeque<LogLine>,
     bytes: usize,
-    partial: Vec<u8>,
-    partial_at: u64,
+    frame: Frame,
+    /// The newest frame of the unfinished line that showed something.
+    shown: Vec<u8>,
+    redraws: u32,
+    line_at: u64,
+    line_begun: Option<Timestamp>,
     next_number: u64,
 }
 
+/// What has come since the last line break or carriage return, cut in its middle when it is too long.
+#[derive(Debug, Default)]
+struct Frame {
+    bytes: Vec<u8>,
+    cut: u64,
+}
+
+impl Frame {
+    fn push(&mut self, mut data: &[u8]) {
+        while !data.is_empty() {
+            let room = (HEAD + 2 * FOOT).saturating_sub(self.bytes.len());
+            let take = data.len().min(room);
+            self.bytes.extend_from_slice(&data[..take]);
+            data = &data[take..];
+            if self.bytes.len() >= HEAD + 2 * FOOT {
+                self.bytes.drain(HEAD..HEAD + FOOT);
+                self.cut += FOOT as u64;
+            }
+        }
+    }
+
+    /// The frame's bytes, with a mark where some were cut out; it is empty afterwards.
+    fn take(&mut self) -> Vec<u8> {
+        let mut bytes = std::mem::take(&mut self.bytes);
+        if self.cut > 0 {
+            let mark = format!(" [{} bytes cut] ", self.cut);
+            bytes.splice(HEAD..HEAD, mark.into_bytes());
+            self.cut = 0;
+        }
+        bytes
+    }
+}
+
 impl Log {
-    /// Takes the next bytes; `\r` starts a line over, ANSI sequences are dropped.
+    /// Takes the next bytes. `\r` and cursor-up redraw the line: of a progress bar its last frame stays.
     pub fn feed(&mut self, at: Timestamp, offset: u64, data: &[u8]) {
-        if self.partial.is_empty() {
-            self.partial_at = offset;
+        if self.frame.bytes.is_empty() && self.shown.is_empty() {
+            self.line_at = offset;
         }
         let mut rest = data;
-        while let Some(end) = memchr::memchr(b'\n', rest) {
-            self.partial.extend_from_slice(&rest[..end]);
+        while let Some(end) = memchr::memchr2(b'\n', b'\r', rest) {
+            self.frame.push(&rest[..end]);
+            let breaks = rest[end] == b'\n';
             rest = &rest[end + 1..];
-            self.finish_line(at);
-            self.partial_at = offset + (data.len() - rest.len()) as u64;
+            if breaks {
+                self.finish_line(at);
+                self.line_at = offset + (data.len() - rest.len()) as u64;
+            } else {
+                self.redraw();
+            }
         }
-        self.partial.extend_from_slice(rest);
+        self.frame.push(rest);
+        if !rest.is_empty() {
+            self.line_begun = Some(at);
+        }
+    }
+
+    fn redraw(&mut self) {
+        let frame = self.frame.take();
+        if !frame.trim_ascii().is_empty() {
+            self.redraws += u32::from(!self.shown.is_empty());
+            self.shown = frame;
+        }
+    }
+
+    fn finish_line(&mut self, at: Timestamp) {
+        self.next_number += 1;
+        self.redraw();
+        let line = self.line(at, Some(self.next_number));
+        self.shown.clear();
+        self.redraws = 0;
+        self.line_begun = None;
+        self.push(line);
+    }
+
+    fn line(&self, at: Timestamp, number: Option<u64>) -> LogLine {
+        let read = ink::read(&self.shown);
+        let text = Clean::from_bytes(&read.text);
+        // Cleaning may lengthen the text: colours are kept only where their places still hold.
+        let inks = if text.as_str().len() == read.text.len() { read.inks } else { Vec::new() };
+        LogLine { at, number, byte: self.line_at, text, inks: inks.into(), redraws: self.redraws }
+    }
+
+    /// The unfinished last line as it stands.
+    pub fn partial(&self) -> Option<LogLine> {
+        let at = self.line_begun?;
+        let newest: &[u8] = if self.frame.bytes.trim_ascii().is_empty() { &self.shown } else { &self.frame.bytes };
+        if newest.trim_ascii().is_empty() {
+            return None;
+        }
+        let read = ink::read(newest);
+        let number = Some(self.next_number + 1);
+        let text = Clean::from_bytes(&read.text);
+        Some(LogLine { at, number, byte: self.line_at, text, inks: Box::default(), redraws: self.redraws })
     }
 
     /// The unfinished last line is complete.
     pub fn finish(&mut self, at: Timestamp) {
-        if !self.partial.is_empty() {
+        if self.partial().is_some() {
             self.finish_line(at);
         }
     }
@@ -62,26 +157,18 @@ impl Log {
 
     /// A line of oomph's own between the source's lines.
     pub fn note(&mut self, at: Timestamp, text: &str) {
-        self.push(LogLine { at, number: None, byte: self.partial_at, text: Clean::new(text) });
-    }
-
-    fn finish_line(&mut self, at: Timestamp) {
-        self.next_number += 1;
-        let raw = std::mem::take(&mut self.partial);
-        let trimmed = raw.strip_suffix(b"\r").unwrap_or(&raw);
-        let shown = trimmed.rsplit(|b| *b == b'\r').find(|part| !part.trim_ascii().is_empty()).unwrap_or(b"");
-        let line =
-            LogLine { at, number: Some(self.next_number), byte: self.partial_at, text: Clean::from_bytes(shown) };
-        self.push(line);
+        let text = Clean::new(text);
+        self.push(LogLine { at, number: None, byte: self.line_at, text, inks: Box::default(), redraws: 0 });
     }
 
     fn push(&mut self, line: LogLine) {
-        self.bytes += line.text.as_str().len() + 64;
+        let weight = |line: &LogLine| line.text.as_str().len() + 96;
+        self.bytes += weight(&line);
         self.lines.push_back(line);
         while self.bytes > KEEP
             && let Some(old) = self.lines.pop_front()
         {
-            self.bytes -= old.text.as_str().len() + 64;
+            self.bytes -= weight(&old);
         }
     }
 
@@ -90,7 +177,75 @@ impl Log {
         self.next_number
     }
 
+    /// Complete lines, oldest first.
     pub fn lines(&self) -> &VecDeque<LogLine> {
         &self.lines
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown(chunks: &[&[u8]]) -> Vec<String> {
+        let mut log = Log::default();
+        let mut offset = 0;
+        for chunk in chunks {
+            log.feed(Timestamp::UNIX_EPOCH, offset, chunk);
+            offset += chunk.len() as u64;
+        }
+        log.finish(Timestamp::UNIX_EPOCH);
+        log.lines().iter().map(|l| format!("{}:{}:{}", l.number.unwrap_or(0), l.byte, l.text)).collect()
+    }
+
+    #[test]
+    fn bars_fold_to_their_last_frame() {
+        assert_eq!(shown(&[b"a\r\n\r 0%|\r 5%|#\r      \r{'loss': 1}\nb"]), ["1:0:a", "2:3:{'loss': 1}", "3:34:b"]);
+        assert_eq!(shown(&[b"  0%|\r 50%|#\r100%|##\nend\n"]), ["1:0:100%|##", "2:22:end"]);
+    }
+
+    #[test]
+    fn any_chunking_gives_the_same_lines() {
+        let text = "one\r\ntwo \x1b[31mred\x1b[0m языки\n 1%|\r 2%|\nlast".as_bytes();
+        let whole = shown(&[text]);
+        for cut in 0..text.len() {
+            assert_eq!(shown(&[&text[..cut], &text[cut..]]), whole, "cut at {cut}");
+        }
+        let bytes: Vec<&[u8]> = text.chunks(1).collect();
+        assert_eq!(shown(&bytes), whole);
+    }
+
+    #[test]
+    fn a_huge_line_keeps_its_ends_and_says_what_was_cut() {
+        let mut log = Log::default();
+        let mut offset = 0;
+        let mut feed = |log: &mut Log, data: &[u8]| {
+            log.feed(Timestamp::UNIX_EPOCH, offset, data);
+            offset += data.len() as u64;
+        };
+        feed(&mut log, b"begin ");
+        for _ in 0..64 {
+            feed(&mut log, &vec![b'x'; 1 << 20]);
+            assert!(log.frame.bytes.capacity() < 1 << 20);
+        }
+        feed(&mut log, b" end\nnext\n");
+        let first = log.lines()[0].text.as_str();
+        assert!(
+            first.starts_with("begin ") && first.ends_with(" end") && first.contains("bytes cut"),
+            "{}",
+            &first[..80]
+        );
+        assert!(first.len() < HEAD + 2 * FOOT + 64);
+        assert_eq!(log.lines()[1].text.as_str(), "next");
+    }
+
+    #[test]
+    fn a_million_redraws_stay_small() {
+        let mut log = Log::default();
+        for n in 0..1_000_000u64 {
+            log.feed(Timestamp::UNIX_EPOCH, n * 8, b"\r12%|##|");
+        }
+        assert!(log.lines().is_empty() && log.frame.bytes.capacity() < 4096 && log.shown.capacity() < 4096);
+        assert_eq!(log.partial().unwrap().text.as_str(), "12%|##|");
     }
 }

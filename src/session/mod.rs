@@ -1,6 +1,7 @@
 //! What is known about a run: the one fold over events. No IO, no clock: time is in the events.
 
 pub mod gpus;
+pub mod ink;
 pub mod log;
 pub mod pyramid;
 pub mod series;
