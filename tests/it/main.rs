@@ -1,6 +1,7 @@
 //! One binary for all integration tests: one file a subject.
 #![allow(clippy::unwrap_used)]
 
+mod captured;
 mod imports;
 mod run;
 mod tail;
