@@ -1,4 +1,4 @@
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use unicode_width::UnicodeWidthChar;
@@ -8,9 +8,9 @@ use unicode_width::UnicodeWidthChar;
 /// Logs, file names, process names, tags and argv are hostile until they are this type: control characters (C0, DEL,
 /// C1), bidirectional controls, zero-width and tag characters stand in it as visible escapes (`\x1b`, `\u{202e}`), and
 /// at most eight combining marks follow one character. A tab is a blank. Only this type may reach a widget, a print
-/// or an export; the raw text stays with the parsers.
+/// or an export; the raw text stays with the parsers. Cloning shares the text: the key of a metric is kept once.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Clean(Box<str>);
+pub struct Clean(Arc<str>);
 
 /// Combining marks kept after one base character.
 const MAX_MARKS: usize = 8;

@@ -9,6 +9,8 @@ const NO_STEP: u64 = u64::MAX;
 const MERGE_ANYWAY: usize = 12;
 /// Levels among which the room for the past is shared out.
 const SHARES: usize = 10;
+/// Samples that gather before they are merged, to touch the levels seldom.
+const BATCH: usize = 128;
 /// Cells that a level keeps at least.
 const LEAST: usize = 16;
 
@@ -22,8 +24,8 @@ pub struct Cell {
     tokens: (f32, f32),
     pub min: f64,
     pub max: f64,
-    /// Mean of the finite values.
-    pub mean: f64,
+    /// Sum of the finite values.
+    sum: f64,
     pub last: f64,
     pub count: u32,
     pub nonfinite: u32,
@@ -54,7 +56,7 @@ impl Cell {
             tokens: (tokens, tokens),
             min: finite,
             max: finite,
-            mean: finite,
+            sum: if value.is_finite() { value } else { 0.0 },
             last: value,
             count: 1,
             nonfinite: u32::from(!value.is_finite()),
@@ -83,6 +85,11 @@ impl Cell {
         (!self.tokens.0.is_nan()).then(|| (self.tokens.0.into(), self.tokens.1.into()))
     }
 
+    /// Mean of the finite values, NaN without one.
+    pub fn mean(&self) -> f64 {
+        self.sum / f64::from(self.count - self.nonfinite)
+    }
+
     /// Another rank's value of the same step: widens the spread, and takes the sample's place if it has precedence.
     pub fn spread(&mut self, value: f64, takes_precedence: bool) {
         if value.is_finite() {
@@ -91,7 +98,7 @@ impl Cell {
         }
         if takes_precedence {
             self.last = value;
-            self.mean = if value.is_finite() { value } else { f64::NAN };
+            self.sum = if value.is_finite() { value } else { 0.0 };
             self.nonfinite = u32::from(!value.is_finite());
         }
     }
@@ -99,13 +106,6 @@ impl Cell {
     /// This cell and the one that follows it.
     #[must_use]
     pub fn join(self, next: Self) -> Self {
-        let finite = |c: &Self| f64::from(c.count - c.nonfinite);
-        let (a, b) = (finite(&self), finite(&next));
-        let mean = match (a > 0.0, b > 0.0) {
-            (true, true) => self.mean * (a / (a + b)) + next.mean * (b / (a + b)),
-            (true, false) => self.mean,
-            _ => next.mean,
-        };
         let or = |a: f32, b: f32| if a.is_nan() { b } else { a };
         Self {
             steps: (
@@ -117,7 +117,7 @@ impl Cell {
             tokens: (or(self.tokens.0, next.tokens.0), or(next.tokens.1, self.tokens.1)),
             min: self.min.min(next.min),
             max: self.max.max(next.max),
-            mean,
+            sum: self.sum + next.sum,
             last: next.last,
             count: self.count.saturating_add(next.count),
             nonfinite: self.nonfinite.saturating_add(next.nonfinite),
@@ -139,7 +139,7 @@ impl Pyramid {
             self.levels.push(VecDeque::new());
         }
         self.levels[0].push_back(cell);
-        if self.levels[0].len() > room / 2 {
+        if self.levels[0].len() >= (room / 2).max(LEAST) + BATCH {
             self.settle(room);
         }
     }
@@ -217,7 +217,7 @@ mod tests {
                 pyramid.push(Cell::one(place(i as u64), *v), room);
             }
             let cells: Vec<_> = pyramid.cells().copied().collect();
-            prop_assert!(cells.len() <= room + 16 * LEAST);
+            prop_assert!(cells.len() <= room + 16 * LEAST + BATCH);
             prop_assert_eq!(cells.iter().map(|c| c.count as usize).sum::<usize>(), values.len());
             for c in &cells {
                 let part = &values[c.steps.0 as usize..=c.steps.1 as usize];
@@ -226,7 +226,7 @@ mod tests {
                 prop_assert_eq!(c.min, part.iter().copied().fold(f64::MAX, f64::min));
                 prop_assert_eq!(c.last, part[part.len() - 1]);
                 let mean = part.iter().sum::<f64>() / part.len() as f64;
-                prop_assert!((c.mean - mean).abs() < 1e-3);
+                prop_assert!((c.mean() - mean).abs() < 1e-3);
             }
             for pair in cells.windows(2) {
                 prop_assert_eq!(pair[0].steps.1 + 1, pair[1].steps.0);
@@ -252,7 +252,7 @@ mod tests {
     fn what_is_not_finite_is_counted() {
         let cells = [1.0, f64::NAN, 3.0, f64::INFINITY].map(|v| Cell::one(place(0), v));
         let all = cells.into_iter().reduce(Cell::join).unwrap();
-        assert_eq!((all.min, all.max, all.mean, all.count, all.nonfinite), (1.0, 3.0, 2.0, 4, 2));
+        assert_eq!((all.min, all.max, all.mean(), all.count, all.nonfinite), (1.0, 3.0, 2.0, 4, 2));
         assert_eq!(all.last, f64::INFINITY);
     }
 }

@@ -265,7 +265,7 @@ impl Series {
                 x,
                 min: cell.min,
                 max: cell.max,
-                mean: cell.mean,
+                mean: cell.mean(),
                 last: cell.last,
                 count: cell.count.into(),
                 nonfinite: cell.nonfinite.into(),
@@ -340,7 +340,27 @@ pub struct Family {
     series: Vec<Series>,
     by_name: BTreeMap<Box<str>, usize>,
     /// Where the keys of the last point went: the next point mostly has the same.
-    layout: Vec<usize>,
+    canonical: Vec<(&'static str, Option<usize>)>,
+    raw: Vec<Route>,
+}
+
+/// Where the raw key at one place of a point went.
+#[derive(Clone, Debug)]
+struct Route {
+    key: Clean,
+    /// The conditions under which it did.
+    renamed: bool,
+    canonicals: usize,
+    to: To,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum To {
+    Series(usize),
+    /// It stands among the canonical ones.
+    Nowhere,
+    /// There are too many keys.
+    NoRoom,
 }
 
 impl Family {
@@ -366,27 +386,57 @@ impl Family {
         self.series.is_empty()
     }
 
-    /// The place of a key that stands `nth` in its point; `None` if it is new and there is no room.
-    fn place(&mut self, nth: usize, key: &str, may_grow: bool) -> Option<usize> {
-        if let Some(at) = self.layout.get(nth).copied()
-            && self.series.get(at).is_some_and(|s| s.name.as_str() == key)
-        {
-            return Some(at);
-        }
-        let at = match self.by_name.get(key) {
-            Some(at) => *at,
+    /// The place of a series; `None` if it is new and there is no room.
+    fn place(&mut self, name: &str, may_grow: bool) -> Option<usize> {
+        match self.by_name.get(name) {
+            Some(at) => Some(*at),
             None if may_grow => {
-                self.series.push(Series::new(Clean::new(key)));
-                self.by_name.insert(key.into(), self.series.len() - 1);
-                self.series.len() - 1
+                self.series.push(Series::new(Clean::new(name)));
+                self.by_name.insert(name.into(), self.series.len() - 1);
+                Some(self.series.len() - 1)
             }
-            None => return None,
+            None => None,
+        }
+    }
+
+    /// The place of the canonical key that stands `nth` in its point.
+    fn canonical(&mut self, nth: usize, name: &'static str, may_grow: bool) -> Option<usize> {
+        if let Some((known, to)) = self.canonical.get(nth)
+            && std::ptr::eq(*known, name)
+            && to.is_some()
+        {
+            return *to;
+        }
+        let to = self.place(name, may_grow);
+        self.canonical.resize(self.canonical.len().max(nth + 1), ("", None));
+        self.canonical[nth] = (name, to);
+        to
+    }
+
+    /// Where the raw key that stands `nth` in its point goes.
+    fn raw(&mut self, nth: usize, point: &Point, may_grow: bool) -> To {
+        let Some((key, _)) = point.raw.get(nth) else { return To::Nowhere };
+        let renamed = nth < 128 && point.renamed >> nth & 1 == 1;
+        let canonicals = point.canonical.len();
+        if let Some(route) = self.raw.get(nth)
+            && route.key == *key
+            && (route.renamed, route.canonicals) == (renamed, canonicals)
+            && route.to != To::NoRoom
+        {
+            return route.to;
+        }
+        let name = shown_name(key.as_str());
+        let to = if renamed || point.canonical.iter().any(|(known, _)| *known == name) {
+            To::Nowhere
+        } else {
+            self.place(name, may_grow).map_or(To::NoRoom, To::Series)
         };
         if nth < MAX_KEYS {
-            self.layout.resize(self.layout.len().max(nth + 1), usize::MAX);
-            self.layout[nth] = at;
+            let empty = Route { key: Clean::default(), renamed: false, canonicals: 0, to: To::NoRoom };
+            self.raw.resize(self.raw.len().max(nth + 1), empty);
+            self.raw[nth] = Route { key: key.clone(), renamed, canonicals, to };
         }
-        Some(at)
+        to
     }
 }
 
@@ -442,22 +492,28 @@ impl Metrics {
             tokens,
             segment: point.segment,
         };
-        let canonical = point.canonical.iter().map(|(key, value)| (*key, *value));
-        let is_renamed = |i: usize| i < 128 && point.renamed >> i & 1 == 1;
-        let raw = point.raw.iter().enumerate().filter(|(i, _)| !is_renamed(*i));
-        let raw = raw.map(|(_, (key, value))| (shown_name(key.as_str()), *value));
-        let raw = raw.filter(|(key, _)| !point.canonical.iter().any(|(name, _)| name == key));
         let mut room = self.room;
         let before = self.train.len() + self.eval.len();
         let family = if point.kind == PointKind::Eval { &mut self.eval } else { &mut self.train };
-        for (nth, (key, value)) in canonical.chain(raw).enumerate() {
-            let may_grow = before + nth < MAX_KEYS;
-            let Some(at) = family.place(nth, key, may_grow) else {
-                self.dropped += 1;
-                continue;
-            };
-            if let Some(series) = family.series.get_mut(at) {
+        let others = before - family.len();
+        let put = |series: Option<&mut Series>, value| {
+            if let Some(series) = series {
                 series.push(source, precision, place, point.rank, value, room);
+            }
+        };
+        for (nth, (name, value)) in point.canonical.iter().enumerate() {
+            let may_grow = others + family.len() < MAX_KEYS;
+            match family.canonical(nth, name, may_grow) {
+                Some(at) => put(family.series.get_mut(at), *value),
+                None => self.dropped += 1,
+            }
+        }
+        for (nth, (_, value)) in point.raw.iter().enumerate() {
+            let may_grow = others + family.len() < MAX_KEYS;
+            match family.raw(nth, &point, may_grow) {
+                To::Series(at) => put(family.series.get_mut(at), *value),
+                To::Nowhere => {}
+                To::NoRoom => self.dropped += 1,
             }
         }
         let after = self.train.len() + self.eval.len();
@@ -491,7 +547,7 @@ impl Metrics {
         let room = self.room;
         for (mine, theirs) in [(&mut self.train, whole.train), (&mut self.eval, whole.eval)] {
             for series in theirs.series {
-                let Some(at) = mine.place(usize::MAX, series.name.as_str(), true) else { continue };
+                let Some(at) = mine.place(series.name.as_str(), true) else { continue };
                 let Some(own) = mine.series.get_mut(at) else { continue };
                 for track in series.tracks {
                     own.tracks.retain(|t| t.source != track.source);
