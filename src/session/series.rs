@@ -92,7 +92,7 @@ struct Track {
     source: SourceId,
     precision: Precision,
     cells: Pyramid,
-    total: Option<Cell>,
+    total: Total,
     steps: Option<(u64, u64)>,
     /// The lowest rank, whose values are the samples, and whether there are others.
     rank: Option<u32>,
@@ -100,6 +100,30 @@ struct Track {
     /// Samples that were, or were not, the same number as a better track's at the same step.
     agrees: u32,
     differs: u32,
+}
+
+/// What is known of all samples of a track.
+#[derive(Clone, Copy, Debug)]
+struct Total {
+    /// Of the finite values; NaN without one.
+    min: f64,
+    max: f64,
+    count: u64,
+    nonfinite: u64,
+}
+
+impl Total {
+    const NONE: Self = Self { min: f64::NAN, max: f64::NAN, count: 0, nonfinite: 0 };
+
+    /// Widens the span.
+    fn take(&mut self, value: f64) {
+        if value.is_finite() {
+            self.min = self.min.min(value);
+            self.max = self.max.max(value);
+        } else {
+            self.nonfinite += 1;
+        }
+    }
 }
 
 impl Track {
@@ -120,22 +144,20 @@ impl Track {
                 && let Some(cell) = self.cells.recent_mut(place.segment, step, RANK_LAG)
             {
                 cell.spread(value, first);
-                if let Some(total) = &mut self.total {
-                    total.spread(value, false);
-                }
+                self.total.take(value);
                 return;
             }
             if place.step.is_none() && !first {
                 return;
             }
         }
-        let cell = Cell::one(place, value);
-        self.total = Some(self.total.map_or(cell, |total| total.join(cell)));
+        self.total.take(value);
+        self.total.count += 1;
         if let Some(step) = place.step {
             let (low, high) = self.steps.unwrap_or((step, step));
             self.steps = Some((low.min(step), high.max(step)));
         }
-        self.cells.push(cell, room);
+        self.cells.push(Cell::one(place, value), room);
     }
 }
 
@@ -171,7 +193,7 @@ impl Series {
                 source,
                 precision,
                 cells: Pyramid::default(),
-                total: None,
+                total: Total::NONE,
                 steps: None,
                 rank: None,
                 ranks_differ: false,
@@ -299,19 +321,19 @@ impl Series {
 
     /// Smallest and largest finite value ever.
     pub fn min_max(&self) -> Option<(f64, f64)> {
-        let shown = self.tracks.iter().filter_map(|t| t.total);
+        let shown = self.tracks.iter().map(|t| t.total);
         let (low, high) = shown.fold((f64::NAN, f64::NAN), |(low, high), c| (low.min(c.min), high.max(c.max)));
         (!low.is_nan()).then_some((low, high))
     }
 
     /// Values that were `nan` or `inf`.
     pub fn nonfinite(&self) -> u64 {
-        self.tracks.first().and_then(|t| t.total).map_or(0, |c| c.nonfinite.into())
+        self.tracks.first().map_or(0, |t| t.total.nonfinite)
     }
 
     /// Samples of the source that has most.
     pub fn len(&self) -> usize {
-        self.tracks.iter().filter_map(|t| t.total).map(|c| c.count as usize).max().unwrap_or(0)
+        self.tracks.iter().map(|t| t.total.count as usize).max().unwrap_or(0)
     }
 
     pub fn is_empty(&self) -> bool {

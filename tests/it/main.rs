@@ -3,5 +3,6 @@
 
 mod captured;
 mod imports;
+mod mixed_sources;
 mod run;
 mod tail;

@@ -145,7 +145,8 @@ impl Wandb {
             match field? {
                 (2, history) => self.history(history, at, out)?,
                 (5, config) => self.config(config)?,
-                (13, output) => self.output(output, out)?,
+                // The console as lines, or as it was written; each client writes one of the two.
+                (4 | 13, output) => self.output(output, out)?,
                 (17, run) => {
                     for field in run.fields() {
                         if let (4, config) = field? {
@@ -162,17 +163,10 @@ impl Wandb {
     fn history(&mut self, history: Value<'_>, at: u64, out: &mut Vec<Record>) -> Result<(), Malformed> {
         let mut row = Row::default();
         let mut step = None;
+        let mut items = Vec::new();
         for field in history.fields() {
             match field? {
-                (1, item) => {
-                    let Item { mut key, json, number } = Item::read(item)?;
-                    let keys = &mut self.keys;
-                    if let Some(number) = number {
-                        row.put(keys, &key, number);
-                    } else if let Some(value) = json::parse(json) {
-                        json::numbers(&mut key, &value, &mut |key, number| row.put(keys, key, number));
-                    }
-                }
+                (1, item) => items.push(Item::read(item)?),
                 (2, wrapped) => {
                     for field in wrapped.fields() {
                         if let (1, number) = field? {
@@ -181,6 +175,18 @@ impl Wandb {
                     }
                 }
                 _ => {}
+            }
+        }
+        // Histograms, images and tables say what they are in a part of their own: their sizes are no metrics.
+        let media: Vec<String> =
+            items.iter().filter_map(|i| i.key.strip_suffix("/_type").map(|name| format!("{name}/"))).collect();
+        items.retain(|item| !media.iter().any(|prefix| item.key.starts_with(prefix)));
+        let keys = &mut self.keys;
+        for Item { mut key, json, number } in items {
+            if let Some(number) = number {
+                row.put(keys, &key, number);
+            } else if let Some(value) = json::parse(json) {
+                json::numbers(&mut key, &value, &mut |key, number| row.put(keys, key, number));
             }
         }
         row.step = row.step.or(step);
@@ -367,6 +373,8 @@ mod tests {
                 item(&[bytes(1, b"down"), int(5, 3)]),
                 item(&[bytes(1, b"_step"), int(5, 14)]),
                 item(&[bytes(1, b"flag"), int(4, 1)]),
+                item(&[bytes(2, b"hist"), bytes(2, b"_type"), bytes(16, b"\"histogram\"")]),
+                item(&[bytes(2, b"hist"), bytes(2, b"packedBins"), bytes(2, b"min"), bytes(16, b"0.5")]),
                 item(&[bytes(1, b"deep"), bytes(8, b"{\"a\": 2}")]),
             ]
             .concat(),

@@ -1,0 +1,116 @@
+//! Several files of one run in one session: each number once, the exact one where there is one.
+
+use oomph::{
+    model::{Clean, Event, EventKind, SourceId, Timestamp, knobs::Knobs},
+    session::{Session, series::XAxis},
+};
+
+const LOGS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/logs");
+
+struct Run {
+    session: Session,
+    offsets: Vec<u64>,
+}
+
+impl Run {
+    fn new(files: &[&str]) -> Self {
+        let mut run = Self { session: Session::new(Knobs::default()), offsets: vec![0; files.len()] };
+        for (i, name) in files.iter().enumerate() {
+            let path = Some(format!("{LOGS}/{name}").into());
+            run.apply(EventKind::Opened { source: SourceId(i as u16), name: Clean::new(name), path, size: None });
+        }
+        run
+    }
+
+    fn apply(&mut self, kind: EventKind) {
+        self.session.apply(Event { at: Timestamp::UNIX_EPOCH, kind });
+    }
+
+    fn write(&mut self, source: usize, data: &[u8]) {
+        for part in data.chunks(1000) {
+            let offset = self.offsets[source];
+            self.apply(EventKind::Output { source: SourceId(source as u16), offset, data: part.to_vec() });
+            self.offsets[source] += part.len() as u64;
+        }
+    }
+
+    fn caught_up(&mut self, source: usize) {
+        self.apply(EventKind::CaughtUp { source: SourceId(source as u16) });
+    }
+
+    /// Steps and values of a training key.
+    fn values(&self, key: &str) -> Vec<(f64, f64)> {
+        let series = self.session.metrics.series(key).unwrap();
+        let (from, to) = series.extent(XAxis::Step).unwrap();
+        let view = series.view(XAxis::Step, from..to, 1000);
+        assert!(view.iter().all(|b| b.count == 1), "{view:?}");
+        view.iter().map(|b| (b.x, b.last)).collect()
+    }
+}
+
+fn log(name: &str) -> Vec<u8> {
+    std::fs::read(format!("{LOGS}/{name}")).unwrap()
+}
+
+const OF_ONE_RUN: [&str; 4] =
+    ["transformers5-trainer.log", "transformers5.tfevents", "transformers5.wandb", "transformers5-trainer_state.json"];
+
+#[test]
+fn any_order_of_the_files_of_one_run_gives_the_exact_numbers_once() {
+    let mut state = Run::new(&["transformers5-trainer_state.json"]);
+    state.write(0, &log("transformers5-trainer_state.json"));
+    let want = state.values("loss");
+    assert_eq!((want.len(), want[0]), (10, (2.0, 4.66105842590332)));
+    for order in [[0, 1, 2, 3], [3, 2, 1, 0], [1, 3, 0, 2], [2, 0, 3, 1]] {
+        let mut run = Run::new(&OF_ONE_RUN);
+        for i in order {
+            run.write(i, &log(OF_ONE_RUN[i]));
+            run.caught_up(i);
+        }
+        assert_eq!(run.values("loss"), want, "{order:?}");
+        assert_eq!(run.session.metrics.eval().get("eval_loss").unwrap().len(), 2);
+        assert_eq!(run.session.total_steps(), Some(20));
+    }
+}
+
+/// The event file lags behind, for it is flushed seldom: the log fills in until it comes.
+#[test]
+fn an_event_file_that_lags_is_filled_in() {
+    let events = log("transformers5.tfevents");
+    let mut run = Run::new(&["transformers5-trainer_state.json", "transformers5.tfevents"]);
+    let half = events.len() * 4 / 5;
+    run.write(1, &events[..half]);
+    run.caught_up(1);
+    let before = run.values("loss").len();
+    assert!((3..8).contains(&before), "{before}");
+    run.write(0, &log("transformers5-trainer_state.json"));
+    assert_eq!(run.values("loss").len(), 10);
+    run.write(1, &events[half..]);
+    assert_eq!(run.values("loss").len(), 10);
+}
+
+#[test]
+fn a_file_that_is_rewritten_replaces_what_it_gave() {
+    let text = String::from_utf8(log("transformers5-trainer_state.json")).unwrap();
+    let mut run = Run::new(&["transformers5-trainer_state.json"]);
+    run.write(0, text.as_bytes());
+    run.caught_up(0);
+    run.apply(EventKind::Truncated { source: SourceId(0), unread: 0 });
+    run.offsets[0] = 0;
+    run.write(0, text.replace("4.66105842590332", "4.5").as_bytes());
+    let values = run.values("loss");
+    assert_eq!((values.len(), values[0]), (10, (2.0, 4.5)));
+    assert_eq!(run.session.metrics.series("loss").unwrap().len(), 10);
+}
+
+/// A tracker keeps the console beside the numbers: it is shown, and read for failures.
+#[test]
+fn the_console_of_an_offline_run_is_shown() {
+    let mut run = Run::new(&["wandb-nested.wandb"]);
+    run.write(0, &log("wandb-nested.wandb"));
+    let lines: Vec<_> =
+        run.session.sources[&SourceId(0)].log.lines().iter().map(|l| l.text.as_str().to_string()).collect();
+    assert!(lines.iter().any(|l| l.contains("step 3 loss 0.5000")), "{lines:?}");
+    assert!(!lines.iter().any(|l| l.contains("\\x") || l.contains("\\u")), "{lines:?}");
+    assert_eq!(run.values("loss").len(), 15);
+}
