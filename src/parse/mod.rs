@@ -4,7 +4,9 @@
 //! the clock, starts no thread.
 
 pub mod config;
+pub mod dict_line;
 pub mod facts;
 pub mod files;
 pub mod metrics;
+pub mod number;
 pub mod oom;
