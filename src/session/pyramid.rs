@@ -1,14 +1,16 @@
 //! One series of numbers of any length in bounded memory: the last stretch sample by sample, the past in stretches that
-//! double in length with age. Each stretch keeps its extremes, so a spike never vanishes.
+//! grow fourfold in length with age. Each stretch keeps its extremes, so a spike never vanishes.
 
 use std::collections::VecDeque;
 
 /// A cell whose step is not known.
 const NO_STEP: u64 = u64::MAX;
 /// Past this level, cells are merged over restarts of the run too, so that hostile segments cannot grow the pyramid.
-const MERGE_ANYWAY: usize = 12;
+const MERGE_ANYWAY: usize = 8;
 /// Levels among which the room for the past is shared out.
-const SHARES: usize = 10;
+const SHARES: usize = 6;
+/// Cells that become one at the next level.
+const FAN: usize = 4;
 /// Samples that gather before they are merged, to touch the levels seldom.
 const BATCH: usize = 128;
 /// Cells that a level keeps at least.
@@ -105,7 +107,7 @@ impl Cell {
 
     /// This cell and the one that follows it.
     #[must_use]
-    pub fn join(self, next: Self) -> Self {
+    pub fn join(self, next: &Self) -> Self {
         let or = |a: f32, b: f32| if a.is_nan() { b } else { a };
         Self {
             steps: (
@@ -126,7 +128,7 @@ impl Cell {
     }
 }
 
-/// The cells of one series, oldest first: single samples at level 0, and `2^k` of them in a cell of level `k`.
+/// The cells of one series, oldest first: single samples at level 0, and [`FAN`]`^k` of them in a cell of level `k`.
 #[derive(Clone, Debug, Default)]
 pub struct Pyramid {
     levels: Vec<VecDeque<Cell>>,
@@ -150,15 +152,17 @@ impl Pyramid {
         while level < self.levels.len() {
             let keep = if level == 0 { room / 2 } else { room / 2 / SHARES }.max(LEAST);
             while self.levels[level].len() > keep {
-                let Some(old) = self.levels[level].pop_front() else { break };
-                let joined = match self.levels[level].front() {
-                    Some(next) if next.segment == old.segment || level >= MERGE_ANYWAY => {
-                        let joined = old.join(*next);
-                        self.levels[level].pop_front();
-                        joined
+                let queue = &mut self.levels[level];
+                let Some(mut joined) = queue.pop_front() else { break };
+                for _ in 1..FAN {
+                    match queue.front() {
+                        Some(next) if next.segment == joined.segment || level >= MERGE_ANYWAY => {
+                            joined = joined.join(next);
+                            queue.pop_front();
+                        }
+                        _ => break,
                     }
-                    _ => old,
-                };
+                }
                 if level + 1 == self.levels.len() {
                     self.levels.push(VecDeque::new());
                 }
@@ -251,7 +255,7 @@ mod tests {
     #[test]
     fn what_is_not_finite_is_counted() {
         let cells = [1.0, f64::NAN, 3.0, f64::INFINITY].map(|v| Cell::one(place(0), v));
-        let all = cells.into_iter().reduce(Cell::join).unwrap();
+        let all = cells.into_iter().reduce(|a, b| a.join(&b)).unwrap();
         assert_eq!((all.min, all.max, all.mean(), all.count, all.nonfinite), (1.0, 3.0, 2.0, 4, 2));
         assert_eq!(all.last, f64::INFINITY);
     }

@@ -272,7 +272,7 @@ impl Series {
             match out.last_mut() {
                 Some((same, place, sum)) if *same == column && sum.segment == cell.segment => {
                     if counts {
-                        *sum = sum.join(*cell);
+                        *sum = sum.join(cell);
                         *place = at;
                     } else {
                         sum.min = sum.min.min(cell.min);
