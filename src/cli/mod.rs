@@ -1,5 +1,6 @@
 //! The command line: one file a subcommand, and the only place that wires the parts together.
 
+pub mod diagnose;
 pub mod frame;
 mod history;
 mod metrics;
@@ -22,6 +23,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     Metrics(metrics::MetricsArgs),
+    Diagnose(diagnose::DiagnoseArgs),
     Run(run::RunArgs),
     History(history::HistoryArgs),
     /// The new process of `run`: a session of its own, then the command.
@@ -37,6 +39,7 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
     match cli.command {
         None => Ok(ExitCode::SUCCESS),
         Some(Command::Metrics(args)) => metrics::run(&args),
+        Some(Command::Diagnose(args)) => diagnose::run(&args),
         Some(Command::Run(args)) => run::run(&args),
         Some(Command::History(args)) => history::run(&args),
         Some(Command::ExecChild { command }) => Ok(ExitCode::from(crate::source::child::exec(&command))),

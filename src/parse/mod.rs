@@ -10,3 +10,5 @@ pub mod files;
 pub mod metrics;
 pub mod number;
 pub mod oom;
+mod text;
+mod traceback;

@@ -1,34 +1,161 @@
 //! Finds out-of-memory messages, and what only looks like one, in any text.
+//!
+//! A cheap search for literals runs over all bytes. Only where one is met is the text around it made readable
+//! ([`super::text`]), matched against the families and, for PyTorch, read field by field.
+
+mod family;
+mod judge;
+mod size;
+mod torch;
+
+use std::sync::LazyLock;
+
+use aho_corasick::AhoCorasick;
 
 use crate::model::{Clean, incident::Incident};
 
+pub use family::{Family, read as read_family};
+
+/// Text kept before a hit: a traceback stands before its message.
+const BEFORE: usize = 96 << 10;
+/// Text wanted after a hit: tracebacks that follow, other ranks, the launcher's report.
+const AFTER: usize = 48 << 10;
+/// The longest region that is read as one; a log full of hits is cut into such.
+const REGION: usize = 2 << 20;
+
+/// Literals of which one stands in every message that matters.
+static LITERALS: LazyLock<AhoCorasick> = LazyLock::new(|| {
+    let own = ["out of memory", "outofmemory", "tried to allocate", "of memory"];
+    let all = family::FAMILIES.iter().flat_map(|f| f.literals.iter().map(String::as_str)).chain(own);
+    AhoCorasick::builder().ascii_case_insensitive(true).build(all).expect("the list is tested")
+});
+
 /// Scans one text, in order, in any chunking.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Scanner {
     source: Clean,
-    incidents: Vec<Incident>,
+    /// The last bytes before `region`, or all that is kept while no region is open.
+    kept: Vec<u8>,
+    /// Offset of the first byte of `kept` and the line breaks before it.
+    start: u64,
+    lines: u64,
+    /// A region is open: `kept` holds it, and this many more bytes belong to it.
+    wanted: Option<usize>,
+    /// Bytes of `kept` that the literals have been looked for in.
+    looked: usize,
+    done: Vec<Incident>,
+    open: Vec<Incident>,
+    shown: Vec<Incident>,
+    revision: u64,
+}
+
+impl Default for Scanner {
+    fn default() -> Self {
+        Self::new(Clean::default())
+    }
 }
 
 impl Scanner {
     /// `source` is the name that the places will carry.
     pub fn new(source: Clean) -> Self {
-        Self { source, incidents: Vec::new() }
+        Self {
+            source,
+            kept: Vec::new(),
+            start: 0,
+            lines: 0,
+            wanted: None,
+            looked: 0,
+            done: Vec::new(),
+            open: Vec::new(),
+            shown: Vec::new(),
+            revision: 0,
+        }
     }
 
     /// Takes the next bytes. What they complete shows up in [`Self::incidents`] at once.
-    pub fn feed(&mut self, _bytes: &[u8]) {}
+    pub fn feed(&mut self, bytes: &[u8]) {
+        for part in bytes.chunks(AFTER) {
+            self.take(part);
+        }
+    }
+
+    fn take(&mut self, bytes: &[u8]) {
+        self.kept.extend_from_slice(bytes);
+        // A literal may lie across two chunks.
+        let from = self.looked.saturating_sub(64);
+        let hit = LITERALS.find(&self.kept[from..]).is_some();
+        self.looked = self.kept.len();
+        match (hit, self.wanted) {
+            (true, _) => self.wanted = Some(AFTER),
+            (false, Some(left)) => self.wanted = Some(left.saturating_sub(bytes.len())),
+            (false, None) => {}
+        }
+        if self.wanted.is_some() {
+            if bytes.contains(&b'\n') || bytes.contains(&b'\r') {
+                self.read_region(false);
+            }
+            if self.wanted == Some(0) || self.kept.len() >= REGION {
+                self.close_region();
+            }
+        } else if self.kept.len() > 4 * BEFORE {
+            self.forget(BEFORE);
+        }
+    }
 
     /// The text ends here: judges what was still waiting for more lines.
-    pub fn finish(&mut self) {}
+    pub fn finish(&mut self) {
+        if self.wanted.is_some() {
+            self.read_region(true);
+            self.close_region();
+        }
+    }
+
+    fn read_region(&mut self, whole: bool) {
+        let end = if whole { self.kept.len() } else { memchr::memrchr2(b'\n', b'\r', &self.kept).map_or(0, |e| e + 1) };
+        let lines = super::text::lines(&self.kept[..end], self.lines + 1, self.start);
+        let open = judge::incidents(&self.source, &lines);
+        if open != self.open {
+            self.open = open;
+            self.settle();
+        }
+    }
+
+    fn close_region(&mut self) {
+        self.done.append(&mut self.open);
+        self.wanted = None;
+        self.settle();
+        // What has been read is not read again: only a last stretch without hits would be.
+        let keep = 0;
+        self.forget(keep);
+    }
+
+    /// Keeps the last `keep` bytes, from a line's start.
+    fn forget(&mut self, keep: usize) {
+        let cut = self.kept.len().saturating_sub(keep);
+        let cut = memchr::memchr(b'\n', &self.kept[cut.min(self.kept.len())..]).map_or(cut, |end| cut + end + 1);
+        self.lines += memchr::memchr_iter(b'\n', &self.kept[..cut]).count() as u64;
+        self.start += cut as u64;
+        self.kept.drain(..cut);
+        self.looked = self.kept.len();
+    }
+
+    fn settle(&mut self) {
+        let all: Vec<Incident> = self.done.iter().chain(&self.open).cloned().collect();
+        let folded = judge::fold(all);
+        if folded != self.shown {
+            self.shown = folded;
+            self.revision += 1;
+        }
+    }
 
     /// Distinct incidents so far, the root cause first.
     pub fn incidents(&self) -> &[Incident] {
-        &self.incidents
+        &self.shown
     }
 
     /// Rises whenever [`Self::incidents`] changes, so that a live session knows when to judge again.
     pub fn revision(&self) -> u64 {
-        self.incidents.len() as u64
+        self.revision
     }
 
     pub fn source(&self) -> &Clean {

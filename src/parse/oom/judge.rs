@@ -1,0 +1,374 @@
+//! From readable lines to incidents: which lines are messages, what belongs to them, which of them are one failure.
+
+use std::{collections::BTreeMap, sync::LazyLock};
+
+use regex::Regex;
+
+use crate::{
+    model::{
+        Clean,
+        failure::{Evidence, Memory, Numbers, Phase, PhaseId, Place},
+        incident::Incident,
+    },
+    parse::{text::TextLine, traceback},
+};
+
+use super::{
+    family::{FAMILIES, Family},
+    size, torch,
+};
+
+/// Lines that a message may go on over.
+const SPREAD: usize = 14;
+/// Lines of context kept on each side.
+const CONTEXT: usize = 60;
+
+/// Advice, configuration and healthy lines that speak of memory without a failure.
+static MENTION: LazyLock<Regex> = LazyLock::new(|| {
+    Regex::new(
+        r"(?i)if out-of-memory error occurs|caller indicates that this is not a failure|exceeds 10% of (?:free )?system memory|retrying without pipeline|to avoid out of memory|in case of (?:an )?(?:oom|out of memory)|may (?:cause|run) out of memory|^[^K]*oom_score_adj\s*[=:]|auto_find_batch_size|catch(?:es|ing)? (?:cuda )?out of memory|^\s*#|on out of memory",
+    )
+    .expect("tested")
+});
+static ECHO: LazyLock<Regex> = LazyLock::new(|| {
+    Regex::new(r"Connection closed by peer|Watchdog caught collective operation timeout|closing signal SIGTERM|Killing subprocess|ncclUnhandledCudaError|NCCL error|Broken pipe|failed \(exitcode: 1\)|RayActorError|ChildFailedError|exits with return code = 1\b")
+        .expect("tested")
+});
+/// The run goes on after the message: it was recovered, or only a warning.
+static GOES_ON: LazyLock<Regex> = LazyLock::new(|| {
+    Regex::new(r"UserWarning: Failed to clone\(\)|memory allocation failed with OOM on device").expect("tested")
+});
+static SAVE: LazyLock<Regex> = LazyLock::new(|| {
+    Regex::new(r"(?i)save|checkpoint|serialization|write_table|arrow|cache_file|to_csv|hf_hub|download")
+        .expect("tested")
+});
+static MULTIPROCESSING: LazyLock<Regex> = LazyLock::new(|| {
+    Regex::new(r"ctx\.Lock|SimpleQueue|_share_|/dev/shm|joblib|multiprocessing/|mp\.Queue|SemLock|resource_tracker|_new_shared|Loky").expect("tested")
+});
+
+/// Every message among `lines`, in order, each with its traceback and context.
+pub fn incidents(source: &Clean, lines: &[TextLine]) -> Vec<Incident> {
+    let mut found: Vec<Incident> = Vec::new();
+    let mut nth = 0;
+    while nth < lines.len() {
+        let (incident, used) = at(source, lines, nth);
+        if let Some(incident) = incident {
+            found.push(incident);
+        }
+        nth += used.max(1);
+    }
+    for line in lines.iter().filter(|l| ECHO.is_match(&l.text)) {
+        if let Some(owner) = found.iter_mut().rev().find(|i| i.is_oom && i.place.line < line.number) {
+            owner.echoes.push(Evidence { line: Some(line.number), text: Clean::new(line.text.trim()) });
+        }
+    }
+    found
+}
+
+/// The message that begins in line `nth`, if one does, and the lines that it takes.
+fn at(source: &Clean, lines: &[TextLine], nth: usize) -> (Option<Incident>, usize) {
+    let Some(line) = lines.get(nth) else { return (None, 1) };
+    if MENTION.is_match(&line.text) {
+        return (None, 1);
+    }
+    let lower = line.text.to_ascii_lowercase();
+    let torch_word = lower.contains("memory")
+        || lower.contains("tried to all")
+        || lower.contains("out of")
+        || lower.contains("outofmemory");
+    if torch_word {
+        for (text, used) in joined(lines, nth) {
+            if let Some(start) =
+                torch::find(&text).filter(|s| *s <= line.text.len() && begins_here(&text, *s, &line.text))
+            {
+                let message = torch::read(&text[start..]);
+                let mut incident = Incident {
+                    is_oom: true,
+                    memory: Memory::Gpu,
+                    kind: message.kind.into(),
+                    device: message.device,
+                    numbers: message.numbers,
+                    other_processes: message.others,
+                    message: torch::shown(text[start..].get(..700).unwrap_or(&text[start..])),
+                    ..Incident::default()
+                };
+                if let Some(reserved) = message.reserved {
+                    incident.details.insert("reserved_total_bytes", reserved as f64);
+                }
+                if GOES_ON.is_match(&text) {
+                    incident.phase.id = PhaseId::CheckpointSave;
+                }
+                surround(&mut incident, source, lines, nth, used);
+                return (Some(incident), used);
+            }
+        }
+    }
+    for family in
+        FAMILIES.iter().filter(|f| f.literals.iter().any(|l| lower.contains(l.as_str()) || starts_inside(&lower, l)))
+    {
+        for (text, used) in joined(lines, nth) {
+            if let Some(c) = family.pattern.captures(&text)
+                && c.get(0).is_some_and(|m| m.start() <= line.text.len())
+            {
+                let mut incident = from_family(family, &c);
+                surround(&mut incident, source, lines, nth, used);
+                refine(&mut incident, lines, nth);
+                return (Some(incident), 1);
+            }
+        }
+    }
+    (None, 1)
+}
+
+/// A literal may be cut by the end of the line.
+fn starts_inside(line: &str, literal: &str) -> bool {
+    literal.len() > 14 && (14..literal.len()).any(|n| literal.get(..n).is_some_and(|head| line.ends_with(head)))
+}
+
+fn begins_here(_text: &str, start: usize, line: &str) -> bool {
+    start < line.len().max(1)
+}
+
+/// The line and what follows it, as wrapping may have parted them: with nothing between, and with a blank. The reading
+/// that gives the most figures comes first.
+fn joined(lines: &[TextLine], nth: usize) -> Vec<(String, usize)> {
+    let Some(first) = lines.get(nth) else { return Vec::new() };
+    let mut used = 1;
+    let (mut tight, mut loose) = (first.text.trim_end().to_string(), first.text.trim_end().to_string());
+    for line in lines.iter().skip(nth + 1).take(SPREAD) {
+        let stops = line.rank.is_some() && line.rank != first.rank
+            || line.text.contains("Traceback (most recent")
+            || line.text.trim_start().starts_with("File \"")
+            || tight.contains("See documentation") && tight.contains("http")
+            || tight.len() > 4000;
+        if stops {
+            break;
+        }
+        tight.push_str(line.text.trim_end());
+        loose.push(' ');
+        loose.push_str(line.text.trim());
+        used += 1;
+    }
+    let single = (first.text.clone(), 1);
+    let score = |text: &str| {
+        let m = torch::find(text).map(|s| torch::read(&text[s..])).unwrap_or_default();
+        let n = &m.numbers;
+        [
+            n.requested_bytes,
+            n.capacity_bytes,
+            n.free_bytes,
+            n.in_use_bytes,
+            n.allocated_bytes,
+            n.reserved_unallocated_bytes,
+        ]
+        .iter()
+        .flatten()
+        .count()
+            + usize::from(m.device.is_some())
+            + m.others.len()
+    };
+    let mut all = vec![single, (loose, used), (tight, used)];
+    all.sort_by_key(|(text, used)| (std::cmp::Reverse(score(text)), *used));
+    all
+}
+
+fn from_family(family: &Family, c: &regex::Captures<'_>) -> Incident {
+    let text = |name: &str| c.name(name).map(|m| m.as_str());
+    let sized = |name: &str| text(name).and_then(size::read);
+    let plain = |name: &str| text(name).and_then(size::plain);
+    let gib = |name: &str| text(name).and_then(|t| t.parse::<f64>().ok()).map(|g| (g * 1_073_741_824.0).round() as u64);
+    let mut details = BTreeMap::new();
+    for name in ["tokens_needed", "tokens_available"] {
+        if let Some(value) = text(name).and_then(|t| t.parse::<f64>().ok()) {
+            details.insert(name, value);
+        }
+    }
+    let shape = text("shape")
+        .and_then(|s| s.split(',').map(|n| n.trim().parse::<u64>().ok()).try_fold(1u64, |a, n| a.checked_mul(n?)));
+    if let Some(elements) = shape {
+        details.insert("shape_elements", elements as f64);
+    }
+    Incident {
+        is_oom: family.is_oom,
+        memory: family.memory,
+        kind: family.id.as_str().into(),
+        refusal: family.refusal.as_deref().map(Clean::new),
+        device: text("device").or(text("device2")).and_then(|d| d.parse().ok()),
+        numbers: Numbers {
+            requested_bytes: sized("requested").or(plain("requested_bytes")),
+            capacity_bytes: sized("capacity").or(gib("capacity_gib")),
+            in_use_bytes: sized("in_use"),
+            free_bytes: sized("free").or(gib("free_gib")),
+            allocated_bytes: sized("allocated").or(plain("allocated_bytes")).or(plain("allocated2")),
+            allowed_bytes: sized("allowed").or(plain("allowed_bytes")),
+            ..Numbers::default()
+        },
+        message: Clean::new(c.get(0).map_or("", |m| m.as_str()).trim()),
+        details,
+        ..Incident::default()
+    }
+}
+
+/// Adds place, rank, traceback, phase and context.
+fn surround(incident: &mut Incident, source: &Clean, lines: &[TextLine], nth: usize, used: usize) {
+    let Some(line) = lines.get(nth) else { return };
+    incident.place = Place { source: source.clone(), line: line.number, byte: line.byte };
+    let before = lines.get(..nth).unwrap_or_default();
+    let after = lines.get(nth + used..).unwrap_or_default();
+    incident.rank = line.rank.or_else(|| before.iter().rev().take(3).find_map(|l| l.rank));
+    incident.ranks = incident.rank.into_iter().collect();
+    let own = |l: &&TextLine| l.rank == line.rank || l.rank.is_none();
+    // The traceback before the message, back to its head; else the one right after it.
+    let mut block: Vec<TextLine> = Vec::new();
+    for l in before.iter().rev().filter(own).take(400) {
+        block.push(l.clone());
+        if l.text.contains("Traceback (most recent call last") {
+            break;
+        }
+    }
+    block.reverse();
+    let headed = block.first().is_some_and(|l| l.text.contains("Traceback (most recent"));
+    let mut frames = if headed || block.len() < 400 { traceback::frames(&block) } else { Vec::new() };
+    if frames.is_empty() {
+        let following: Vec<TextLine> = after.iter().filter(own).take(120).cloned().collect();
+        if following.iter().take(4).any(|l| l.text.contains("Traceback (most recent"))
+            || incident.message.as_str().len() > 40
+        {
+            frames = traceback::frames(&following);
+        }
+    }
+    if incident.phase.id == PhaseId::Unknown {
+        incident.phase = traceback::phase(&frames);
+    }
+    incident.frames = frames;
+    let around =
+        before.iter().rev().take(CONTEXT).collect::<Vec<_>>().into_iter().rev().chain(after.iter().take(CONTEXT));
+    incident.context = around.map(|l| Evidence { line: Some(l.number), text: Clean::new(l.text.trim()) }).collect();
+    if incident.phase.id == PhaseId::Unknown {
+        incident.phase = phase_of_kind(incident);
+    }
+}
+
+/// Where the message itself says the phase.
+fn phase_of_kind(incident: &Incident) -> Phase {
+    let text = incident.message.as_str();
+    let near = || incident.context.iter().filter(|e| e.line.is_some_and(|l| l.abs_diff(incident.place.line) <= 12));
+    let id = match incident.kind.as_str() {
+        "ray.oom_task" if text.contains("__init__") || text.contains("init_model") => PhaseId::ModelLoad,
+        "ray.oom_task" if near().any(|e| e.text.as_str().contains("init_model_from_pretrained")) => PhaseId::ModelLoad,
+        "vllm.kv.no_blocks" | "vllm.kv.max_seq_len" | "vllm.kv.need_gib" => PhaseId::KvCacheInit,
+        "vllm.startup.free_below_util" => PhaseId::ModelLoad,
+        "vllm.cumem" => PhaseId::WeightSync,
+        "shm.bus_error" | "shm.unable_to_write" => PhaseId::Dataloader,
+        "notoom.nccl_timeout" | "shm.nccl" | "nccl.oom" => PhaseId::DdpFsdpComm,
+        "ggml.cuda_alloc" => {
+            let kv =
+                incident.context.iter().any(|e| e.text.as_str().contains("kv_cache") || e.text.as_str().contains("KV"));
+            if kv { PhaseId::KvCacheInit } else { PhaseId::ModelLoad }
+        }
+        _ => {
+            let dataloader = incident.context.iter().find(|e| e.text.as_str().contains("DataLoader worker"));
+            match dataloader {
+                Some(line) => return Phase { id: PhaseId::Dataloader, evidence: vec![line.clone()] },
+                None => PhaseId::Unknown,
+            }
+        }
+    };
+    let evidence = Evidence { line: Some(incident.place.line), text: incident.message.clone() };
+    Phase { id, evidence: if id == PhaseId::Unknown { Vec::new() } else { vec![evidence] } }
+}
+
+/// Errno 28 is shared memory beside multiprocessing, a disk beside a save.
+fn refine(incident: &mut Incident, lines: &[TextLine], nth: usize) {
+    if incident.kind.as_str() == "notoom.disk_full" {
+        let near = lines.get(nth.saturating_sub(14)..(nth + 4).min(lines.len())).unwrap_or_default();
+        let shm = near.iter().any(|l| MULTIPROCESSING.is_match(&l.text));
+        let save = near.iter().any(|l| SAVE.is_match(&l.text));
+        if shm && !save || near.iter().any(|l| l.text.contains("/dev/shm")) {
+            incident.is_oom = true;
+            incident.memory = Memory::Shm;
+            incident.kind = "shm.errno28".into();
+            incident.refusal = None;
+            if incident.phase.id == PhaseId::Unknown {
+                incident.phase.id = PhaseId::Dataloader;
+            }
+        }
+    }
+}
+
+/// One incident for each distinct failure: ranks and repetitions folded, echoes attached, the root cause first.
+pub fn fold(all: Vec<Incident>) -> Vec<Incident> {
+    let mut out: Vec<Incident> = Vec::new();
+    for incident in all {
+        let same = |o: &&mut Incident| same_failure(o, &incident);
+        if let Some(first) = out.iter_mut().find(same) {
+            if let Some(rank) = incident.rank
+                && !first.ranks.contains(&rank)
+            {
+                first.ranks.push(rank);
+            }
+            if first.phase.id == PhaseId::Unknown {
+                first.phase = incident.phase.clone();
+                first.frames.clone_from(&incident.frames);
+            }
+            complete(&mut first.numbers, &incident.numbers);
+            if first.kind.as_str() == "ggml.cuda_alloc" && incident.numbers.requested_bytes.is_some() {
+                // The second line has the exact size.
+                first.numbers.requested_bytes = incident.numbers.requested_bytes;
+            }
+            continue;
+        }
+        out.push(incident);
+    }
+    if out.iter().any(|i| i.is_oom) {
+        // What is no lack of memory beside one that is: its echo.
+        let echoes: Vec<Evidence> = out
+            .iter()
+            .filter(|i| !i.is_oom)
+            .map(|i| Evidence { line: Some(i.place.line), text: i.message.clone() })
+            .collect();
+        out.retain(|i| i.is_oom);
+        if let Some(first) = out.first_mut() {
+            first.echoes.extend(echoes);
+        }
+        if out.iter().any(|i| i.kind.as_str().starts_with("jax.")) {
+            // JAX allocates through the BFC allocator, whose warning comes first.
+            out.retain(|i| i.kind.as_str() != "tf.bfc");
+        }
+        // A bare kill beside a precise message says nothing more.
+        let precise = |k: &str| {
+            !matches!(
+                k,
+                "shell.killed" | "elastic.sigkill" | "deepspeed.sigkill" | "torch.cuda.bare" | "python.memory_error"
+            )
+        };
+        if out.iter().any(|i| precise(i.kind.as_str())) {
+            out.retain(|i| precise(i.kind.as_str()));
+        }
+    }
+    out.truncate(20);
+    out
+}
+
+fn same_failure(a: &Incident, b: &Incident) -> bool {
+    if a.kind != b.kind || a.memory != b.memory {
+        return false;
+    }
+    let torch = a.kind.as_str().starts_with("torch.");
+    if !torch {
+        return true;
+    }
+    let (x, y) = (&a.numbers, &b.numbers);
+    // The same request on the same device is the same message again; another rank's is the same failure.
+    x == y
+        || a.rank != b.rank && a.rank.is_some() && b.rank.is_some()
+        || x.requested_bytes == y.requested_bytes && (y.capacity_bytes.is_none() || x.free_bytes == y.free_bytes)
+}
+
+fn complete(mine: &mut Numbers, theirs: &Numbers) {
+    if mine.requested_bytes == theirs.requested_bytes {
+        mine.capacity_bytes = mine.capacity_bytes.or(theirs.capacity_bytes);
+        mine.free_bytes = mine.free_bytes.or(theirs.free_bytes);
+        mine.allocated_bytes = mine.allocated_bytes.or(theirs.allocated_bytes);
+    }
+}
