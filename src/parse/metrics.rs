@@ -2,6 +2,8 @@
 
 use crate::model::metric::{Point, Progress};
 
+use super::trainer_console::{At, TrainerConsole};
+
 /// What a stretch of a log gave.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Record {
@@ -9,36 +11,100 @@ pub enum Record {
     Progress(Progress),
 }
 
+/// Bytes kept of one frame; of a longer one the end is not looked at.
+const MAX_FRAME: usize = 64 << 10;
+
 /// Reads one log, from its first byte or from any line start, in any chunking.
 #[derive(Debug, Default)]
 pub struct Reader {
-    total_steps: Option<u64>,
-    progress: Option<Progress>,
-    segments: u32,
+    /// The unfinished frame.
+    partial: Vec<u8>,
+    partial_at: u64,
+    offset: u64,
+    /// Line breaks so far.
+    lines: u64,
+    console: TrainerConsole,
+    plain: Vec<u8>,
+    told: Option<Progress>,
     unparsed_bytes: u64,
     dialects: Vec<&'static str>,
 }
 
 impl Reader {
     /// Reads the next bytes and puts what they complete into `out`.
-    pub fn feed(&mut self, _bytes: &[u8], _out: &mut Vec<Record>) {}
+    pub fn feed(&mut self, bytes: &[u8], out: &mut Vec<Record>) {
+        let mut start = 0;
+        for end in memchr::memchr2_iter(b'\n', b'\r', bytes) {
+            if self.partial.is_empty() {
+                self.frame(&bytes[start..end], self.offset + start as u64, out);
+            } else {
+                self.keep(&bytes[start..end]);
+                let frame = std::mem::take(&mut self.partial);
+                self.frame(&frame, self.partial_at, out);
+                self.partial = frame;
+                self.partial.clear();
+            }
+            self.lines += u64::from(bytes[end] == b'\n');
+            start = end + 1;
+        }
+        if self.partial.is_empty() {
+            self.partial_at = self.offset + start as u64;
+        }
+        self.keep(&bytes[start..]);
+        self.offset += bytes.len() as u64;
+        // Only the last frame of a bar is of interest.
+        let progress = self.console.progress();
+        if progress != self.told {
+            self.told = progress;
+            out.extend(progress.map(Record::Progress));
+        }
+    }
+
+    fn keep(&mut self, bytes: &[u8]) {
+        let room = MAX_FRAME.saturating_sub(self.partial.len());
+        self.unparsed_bytes += bytes.len().saturating_sub(room) as u64;
+        self.partial.extend_from_slice(&bytes[..bytes.len().min(room)]);
+    }
+
+    fn frame(&mut self, frame: &[u8], byte: u64, out: &mut Vec<Record>) {
+        let at = At { line: self.lines + 1, byte };
+        let understood = if memchr::memchr(0x1b, frame).is_some() {
+            let mut plain = std::mem::take(&mut self.plain);
+            without_colours(frame, &mut plain);
+            let understood = self.console.frame(&plain, at, out);
+            self.plain = plain;
+            understood
+        } else {
+            self.console.frame(frame, at, out)
+        };
+        if !understood {
+            self.unparsed_bytes += frame.len() as u64;
+        }
+        if self.dialects.is_empty() {
+            self.dialects.extend(self.console.dialect());
+        }
+    }
 
     /// The text ends here: an unfinished last line is read as it stands.
-    pub fn finish(&mut self, _out: &mut Vec<Record>) {}
+    pub fn finish(&mut self, out: &mut Vec<Record>) {
+        let frame = std::mem::take(&mut self.partial);
+        self.frame(&frame, self.partial_at, out);
+        self.console.settle(out);
+    }
 
     /// Steps of the whole run, where something says so.
     pub fn total_steps(&self) -> Option<u64> {
-        self.total_steps
+        self.console.total_steps()
     }
 
     /// Last state of the training's progress bar.
     pub fn progress(&self) -> Option<Progress> {
-        self.progress
+        self.console.progress()
     }
 
     /// Runs and restarts in this log.
     pub fn segments(&self) -> u32 {
-        self.segments.max(1)
+        self.console.segments()
     }
 
     /// Bytes that no dialect understood.
@@ -49,5 +115,18 @@ impl Reader {
     /// Names of the dialects met, most frequent first.
     pub fn dialects(&self) -> &[&'static str] {
         &self.dialects
+    }
+}
+
+/// Drops escape sequences: `ESC [ … letter`, and `ESC` with one character.
+fn without_colours(frame: &[u8], out: &mut Vec<u8>) {
+    out.clear();
+    let mut bytes = frame.iter().copied();
+    while let Some(byte) = bytes.next() {
+        if byte != 0x1b {
+            out.push(byte);
+        } else if bytes.next() == Some(b'[') {
+            bytes.by_ref().find(|b| (0x40..=0x7e).contains(b));
+        }
     }
 }

@@ -3,6 +3,7 @@
 //! Parsing does not fail: a line gives records or is plain text. Knows only `model`; never opens a file, never reads
 //! the clock, starts no thread.
 
+pub mod bar;
 pub mod config;
 pub mod dict_line;
 pub mod facts;
@@ -12,3 +13,4 @@ pub mod number;
 pub mod oom;
 mod text;
 mod traceback;
+pub mod trainer_console;

@@ -63,6 +63,40 @@ fn the_files_of_one_run_agree() {
     }
 }
 
+/// The console prints four digits and no step: the steps are those of the bar that is drawn after each line.
+#[test]
+fn the_console_tells_what_the_files_tell() {
+    let state = by_step("transformers5-trainer_state.json");
+    let console = by_step("transformers5-trainer.log");
+    assert_eq!(console.keys().collect::<Vec<_>>(), state.keys().collect::<Vec<_>>());
+    for (at, values) in &state {
+        for (key, value) in values {
+            let printed = console[at][key];
+            assert!((printed - value).abs() <= 5e-4 * value.abs(), "{at:?} {key}: {printed} and {value}");
+        }
+    }
+    assert_eq!(
+        by_step("trl1-grpo.log").keys().collect::<Vec<_>>(),
+        by_step("trl1-grpo.tfevents").keys().collect::<Vec<_>>()
+    );
+}
+
+#[test]
+fn consoles_of_trainers() {
+    for name in [
+        "transformers4-trainer.log",
+        "transformers5-trainer.log",
+        "transformers5-resume.log",
+        "trl0-sft.log",
+        "trl0-grpo.log",
+        "trl1-sft.log",
+        "trl1-grpo.log",
+        "sentence-transformers.log",
+    ] {
+        insta::assert_snapshot!(name, metrics(name));
+    }
+}
+
 #[test]
 fn a_folder_is_read_without_doubling() {
     let folder = tempfile::tempdir().unwrap();

@@ -5,7 +5,7 @@
 
 mod crc;
 mod json;
-mod keys;
+pub mod keys;
 #[cfg(test)]
 mod sample;
 mod tfevents;

@@ -1,0 +1,332 @@
+//! The console of transformers' Trainer and of everything built upon it: dictionary lines between the frames of a bar.
+//!
+//! The lines carry no step. `tqdm.write` blanks the bar, prints the line and draws the bar again, with the step that the
+//! trainer has reached; a print leaves only the bar before it. Frames are drawn ten times a second at most, so the one
+//! before a line may be old.
+
+use crate::model::{
+    Clean,
+    metric::{Point, PointKind, Progress},
+};
+
+use super::{
+    bar::{Bar, progress},
+    dict_line::DictLines,
+    files::keys::{Keys, Plan},
+    metrics::Record,
+};
+
+/// Reads frames: what stands between line breaks and carriage returns.
+#[derive(Debug, Default)]
+pub struct TrainerConsole {
+    lines: DictLines,
+    keys: Keys,
+    /// One for training, one for validation, one for the end.
+    plans: [Plan; 3],
+    /// The training's bar, and another one that was seen last.
+    training: Option<Counts>,
+    times: Vec<u8>,
+    other: Option<Counts>,
+    total_steps: Option<u64>,
+    /// A bar was just blanked for a line.
+    blanked: bool,
+    /// A point that waits for the bar to be drawn again.
+    pending: Option<Point>,
+    last: (Option<u64>, Option<f64>),
+    segment: u32,
+    points: u64,
+    finished: bool,
+    dialect: Option<&'static str>,
+    scratch: Vec<(Clean, f64)>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Counts {
+    done: u64,
+    total: u64,
+}
+
+/// Where a frame stands in its source.
+#[derive(Clone, Copy, Debug)]
+pub struct At {
+    /// 1-based.
+    pub line: u64,
+    pub byte: u64,
+}
+
+impl TrainerConsole {
+    /// Reads one frame without colours; false if nothing in it was understood.
+    pub fn frame(&mut self, frame: &[u8], at: At, out: &mut Vec<Record>) -> bool {
+        let mut rest = frame.trim_ascii();
+        if rest.is_empty() {
+            self.blanked |= frame.len() > 8;
+            return true;
+        }
+        let mut understood = false;
+        while !rest.is_empty() {
+            let dict = memchr::memchr_iter(b'{', rest).find(|at| rest.get(at + 1) == Some(&b'\''));
+            let before = dict.unwrap_or(rest.len());
+            understood |= before > 0 && self.before(&rest[..before], out);
+            let Some(dict) = dict else { break };
+            let Some(length) = self.dict(&rest[dict..], at, out) else { break };
+            understood = true;
+            rest = rest[dict + length..].trim_ascii_start();
+        }
+        understood
+    }
+
+    /// Bars and banners.
+    fn before(&mut self, mut text: &[u8], out: &mut Vec<Record>) -> bool {
+        let mut understood = false;
+        while let Some(bar) = Bar::find(text) {
+            self.bar(&bar, out);
+            // CR lost: the next frame, or the blanks that tqdm.write draws over the bar.
+            text = &text[bar.length..];
+            self.blanked = text.len() > 8 && text.iter().all(|b| *b == b' ');
+            understood = true;
+        }
+        if !understood && memchr::memchr(b'=', text).is_some() {
+            understood = self.banner(text);
+        }
+        understood
+    }
+
+    /// `  Total optimization steps = 1,250`.
+    fn banner(&mut self, text: &[u8]) -> bool {
+        const BANNER: &[u8] = b"Total optimization steps = ";
+        let Some(place) = memchr::memmem::find(text, BANNER) else { return false };
+        let digits = text[place + BANNER.len()..].iter().take_while(|b| b.is_ascii_digit() || **b == b',');
+        let add = |n: u64, b: &u8| n.saturating_mul(10).saturating_add(u64::from(b - b'0'));
+        let total = digits.filter(|b| **b != b',').fold(0, add);
+        self.total_steps = Some(total).filter(|n| *n > 0);
+        true
+    }
+
+    fn bar(&mut self, bar: &Bar<'_>, out: &mut Vec<Record>) {
+        if !bar.can_be_training() {
+            return;
+        }
+        let same = self.training.is_none_or(|known| known.total == bar.total);
+        let counts = Counts { done: bar.done, total: bar.total };
+        if same || (self.finished && self.points > 0 && bar.done == 0) {
+            self.training = Some(counts);
+            self.times.clear();
+            self.times.extend_from_slice(bar.times);
+            self.other = None;
+            if !bar.name.get(..5).is_some_and(|word| word.eq_ignore_ascii_case(b"epoch")) {
+                self.total_steps = Some(bar.total);
+            }
+        } else {
+            self.other = Some(counts);
+        }
+        if let Some(point) = self.pending.take() {
+            self.give(point, out);
+        }
+    }
+
+    /// One dictionary; `None` if it is none of a trainer's.
+    fn dict(&mut self, text: &[u8], at: At, out: &mut Vec<Record>) -> Option<usize> {
+        let mut pairs = std::mem::take(&mut self.scratch);
+        pairs.clear();
+        let length = self.lines.read(text, &mut pairs);
+        if length.is_none() || pairs.is_empty() {
+            self.scratch = pairs;
+            return None;
+        }
+        let fitting = self.plans.iter().position(|plan| plan.fits(&pairs));
+        let which = fitting.or_else(|| {
+            let plan = Plan::of(&mut self.keys, &pairs);
+            let of_trainer =
+                plan.has_epoch() || plan.kind() == PointKind::Final || pairs.iter().any(|(k, _)| is_of_trainer(k));
+            let which = plan.kind() as usize;
+            of_trainer.then(|| {
+                self.plans[which] = plan;
+                which
+            })
+        });
+        let Some(which) = which else {
+            self.scratch = pairs;
+            return None;
+        };
+        if let Some(point) = self.pending.take() {
+            self.give(point, out);
+        }
+        self.scratch = Vec::with_capacity(pairs.len());
+        let mut point = self.plans[which].point(pairs);
+        (point.line, point.byte) = (at.line, at.byte);
+        if point.kind == PointKind::Train && self.dialect.is_none() {
+            self.dialect = Some(dialect(&point));
+        }
+        if std::mem::take(&mut self.blanked) && point.step.is_none() && self.training.is_some() {
+            self.pending = Some(point);
+        } else {
+            self.give(point, out);
+        }
+        length
+    }
+
+    fn give(&mut self, mut point: Point, out: &mut Vec<Record>) {
+        if point.kind == PointKind::Train && self.points == 0 && self.other.is_some() {
+            // The first bar was some other work: points are logged beside this one.
+            self.training = self.other.take();
+            self.total_steps = self.training.map(|p| p.total);
+            self.times.clear();
+        }
+        if point.step.is_none() {
+            point.step = self.training.map(|p| p.done);
+            point.step_guessed = point.step.is_some();
+        }
+        if point.kind == PointKind::Train {
+            let (step, epoch) = self.last;
+            // After the end of a run even the same step is another run's.
+            let limit = u64::from(self.finished);
+            let back = step.zip(point.step).is_some_and(|(last, new)| new < last + limit)
+                || (point.step.is_none() && epoch.zip(point.epoch).is_some_and(|(last, new)| new < last));
+            self.segment += u32::from(back);
+            self.last = (point.step, point.epoch);
+            self.points += 1;
+        }
+        self.finished = point.kind == PointKind::Final;
+        point.segment = self.segment;
+        out.push(Record::Point(point));
+    }
+
+    /// Gives out the point that waits for its step.
+    pub fn settle(&mut self, out: &mut Vec<Record>) {
+        if let Some(point) = self.pending.take() {
+            self.give(point, out);
+        }
+    }
+
+    pub fn total_steps(&self) -> Option<u64> {
+        self.total_steps
+    }
+
+    pub fn progress(&self) -> Option<Progress> {
+        self.training.map(|counts| progress(counts.done, counts.total, &self.times))
+    }
+
+    pub fn segments(&self) -> u32 {
+        self.segment + 1
+    }
+
+    /// Points of the training so far.
+    pub fn points(&self) -> u64 {
+        self.points
+    }
+
+    pub fn dialect(&self) -> Option<&'static str> {
+        self.dialect
+    }
+}
+
+/// Keys without which a dictionary is just one that somebody printed.
+fn is_of_trainer(key: &Clean) -> bool {
+    let key = key.as_str();
+    key == "loss"
+        || key == "train_runtime"
+        || key == "reward"
+        || key.starts_with("eval_")
+        || key.starts_with("objective/")
+}
+
+fn dialect(point: &Point) -> &'static str {
+    let has = |name: &str| point.raw.iter().any(|(key, _)| key.as_str().starts_with(name));
+    if has("objective/") {
+        "trl-ppo"
+    } else if has("rewards/chosen") {
+        "trl-dpo"
+    } else if has("completions/") || has("completion_length") || has("reward_std") {
+        "trl-grpo"
+    } else if has("mean_token_accuracy") {
+        "trl-sft"
+    } else {
+        "hf-trainer"
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::parse::metrics::Reader;
+
+    /// Kind, step and segment of each point, in any chunking.
+    fn check(log: &str, want: &str, total: Option<u64>) {
+        for chunk in [1, 7, log.len()] {
+            let (mut reader, mut out) = (Reader::default(), Vec::new());
+            log.as_bytes().chunks(chunk).for_each(|part| reader.feed(part, &mut out));
+            reader.finish(&mut out);
+            let seen: Vec<String> = out
+                .iter()
+                .filter_map(|record| if let Record::Point(p) = record { Some(p) } else { None })
+                .map(|p| format!("{:?} {:?} {}", p.kind, p.step.map_or(-1, |s| s as i64), p.segment))
+                .collect();
+            assert_eq!(seen.join(", "), want, "{log:?} by {chunk}");
+            assert_eq!(reader.total_steps(), total, "{log:?}");
+        }
+    }
+
+    #[test]
+    fn steps_come_from_the_bar_that_is_drawn_again() {
+        // Fast steps: the frame before the line is old.
+        check(
+            "\r  0%|  | 0/20 [00:00<?, ?it/s]\r                    \r{'loss': 2.0, 'epoch': 0.1}\n\r 10%|# | 2/20 [00:00<00:01, 9it/s]\r 20%|# | 4/20 [00:00<00:01, 9it/s]",
+            "Train 2 0",
+            Some(20),
+        );
+        // Printed without tqdm: the frame after the line is a later step's.
+        check(
+            " 10%|# | 2/20 [00:00<00:01, 9it/s]\n{'loss': '2.0', 'epoch': '0.1'}\n 20%|# | 4/20 [00:00<00:01, 9it/s]\n{'loss': '1.0', 'epoch': '0.2'}\n",
+            "Train 2 0, Train 4 0",
+            Some(20),
+        );
+        // No bar, no step.
+        check("{'loss': 2.0, 'epoch': 0.1}\n", "Train -1 0", None);
+        // A collector that drops carriage returns.
+        check(
+            "  0%|  | 0/20 [00:00<?, ?it/s]                    {'loss': 2.0, 'epoch': 0.1} 10%|# | 2/20 [00:00<00:01, 9it/s]\n",
+            "Train 2 0",
+            Some(20),
+        );
+    }
+
+    #[test]
+    fn other_bars_are_not_the_run() {
+        check(
+            "Map: 100%|##| 500/500 [00:01<00:00, 9it/s]\n 50%|# | 5/10 [00:00<00:01, 9it/s]\n{'loss': 1, 'epoch': 1}\n\r  0%|  | 0/800 [00:00<?, ?it/s]\r 50%|# | 400/800 [00:00<?, ?it/s]\n{'eval_loss': 1, 'epoch': 1}\n",
+            "Train 5 0, Eval 5 0",
+            Some(10),
+        );
+        // A bar without a name that was no training.
+        check(
+            "\r  0%|  | 0/7 [00:00<?, ?it/s]\r 50%|# | 3/7 [00:00<?, ?it/s]\n 10%|# | 1/10 [00:00<00:01, 9it/s]\n{'loss': 1, 'epoch': 1}\n",
+            "Train 1 0",
+            Some(10),
+        );
+    }
+
+    #[test]
+    fn a_second_run_is_another_segment() {
+        check(
+            "100%|##| 2/2 [00:00<?, 9it/s]\n{'loss': 1, 'epoch': 1}\n{'train_runtime': 5, 'train_loss': 1, 'epoch': 1}\n  0%|  | 0/4 [00:00<?, ?it/s]\n 50%|# | 2/4 [00:00<?, 9it/s]\n{'loss': 1, 'epoch': 1}\n",
+            "Train 2 0, Final 2 0, Train 2 1",
+            Some(4),
+        );
+        check(
+            "{'loss': 1, 'epoch': 1}\n{'loss': 1, 'epoch': 2}\n{'loss': 1, 'epoch': 1.5}\n",
+            "Train -1 0, Train -1 0, Train -1 1",
+            None,
+        );
+    }
+
+    #[test]
+    fn prefixes_and_colours_do_not_hide_a_line() {
+        check(
+            "[rank0]:{'loss': 2.0, 'epoch': 0.1}\n\x1b[A\x1b[32m{'eval_loss': 2.0}\x1b[0m\n",
+            "Train -1 0, Eval -1 0",
+            None,
+        );
+        check("{'a': 1}\n{'lr': 0.1, 'seed': 3}\nConfig {'loss_type': 'grpo'}\n", "", None);
+        check("  Total optimization steps = 1,250\n", "", Some(1250));
+    }
+}
