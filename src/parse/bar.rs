@@ -138,7 +138,7 @@ mod tests {
 
     #[test]
     fn frames() {
-        let check = |frame: &str, want: Option<(&str, u64, u64, Option<f64>, Option<f64>)>| {
+        let check = |frame: &str, want| {
             let bar = Bar::find(frame.as_bytes());
             let got = bar.map(|b| {
                 let name = std::str::from_utf8(b.name).unwrap();

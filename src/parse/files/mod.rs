@@ -61,6 +61,7 @@ impl Format {
 }
 
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "one reader a file")]
 enum Inner {
     Text(Reader),
     TfEvents(TfEvents),
