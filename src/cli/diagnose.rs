@@ -25,13 +25,15 @@ pub struct DiagnoseArgs {
     /// JSON (schema oomph.diagnosis/1)
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    job: super::knobs::KnobArgs,
 }
 
 /// # Errors
 /// When a file cannot be read.
 pub fn run(args: &DiagnoseArgs) -> Result<ExitCode> {
     let mut incidents = Vec::new();
-    let mut knobs = Knobs::default();
+    let mut knobs = args.job.read()?;
     let stdin = [PathBuf::from("-")];
     let files = if args.files.is_empty() { &stdin[..] } else { &args.files };
     for path in files {

@@ -1,8 +1,10 @@
 //! The command line: one file a subcommand, and the only place that wires the parts together.
 
 pub mod diagnose;
+mod estimate;
 pub mod frame;
 mod history;
+pub mod knobs;
 mod metrics;
 mod record;
 mod run;
@@ -24,6 +26,7 @@ pub struct Cli {
 pub enum Command {
     Metrics(metrics::MetricsArgs),
     Diagnose(diagnose::DiagnoseArgs),
+    Estimate(estimate::EstimateArgs),
     Run(run::RunArgs),
     History(history::HistoryArgs),
     /// The new process of `run`: a session of its own, then the command.
@@ -40,6 +43,7 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         None => Ok(ExitCode::SUCCESS),
         Some(Command::Metrics(args)) => metrics::run(&args),
         Some(Command::Diagnose(args)) => diagnose::run(&args),
+        Some(Command::Estimate(args)) => estimate::run(&args),
         Some(Command::Run(args)) => run::run(&args),
         Some(Command::History(args)) => history::run(&args),
         Some(Command::ExecChild { command }) => Ok(ExitCode::from(crate::source::child::exec(&command))),

@@ -2,6 +2,7 @@
 //!
 //! Never does IO, never reads the clock, never knows another module of this crate.
 
+pub mod architecture;
 mod bytes;
 mod clean;
 pub mod estimate;

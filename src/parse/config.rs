@@ -1,1 +1,0 @@
-//! Reads trainers' configuration files and command lines into knobs.
