@@ -6,9 +6,11 @@ use std::{
     io::{self, BufWriter, Read, Write},
     path::{Path, PathBuf},
     process::ExitCode,
+    sync::mpsc::{self, SyncSender},
+    thread,
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use clap::Args;
 use serde_json::json;
 
@@ -30,6 +32,8 @@ use crate::{
 
 /// Bytes read in one go.
 const CHUNK: usize = 256 << 10;
+/// Chunks that may be read before their points are taken in.
+const AHEAD: usize = 4;
 
 /// Print the metric points of any supported log or metrics file.
 ///
@@ -127,30 +131,23 @@ impl<W: Write> Report<W> {
     fn file(&mut self, path: &Path, fills_in: bool) -> Result<()> {
         let shown = Clean::new(&path.to_string_lossy());
         let cannot = || format!("cannot read {shown}");
-        let mut reader = AnyReader::for_path(&path.to_string_lossy());
-        let mut input: Box<dyn Read> = if path.as_os_str() == "-" {
-            Box::new(io::stdin().lock())
+        let input: Box<dyn Read + Send> = if path.as_os_str() == "-" {
+            Box::new(io::stdin())
         } else {
             Box::new(File::open(path).with_context(cannot)?)
         };
-        let (mut chunk, mut records) = (vec![0; CHUNK], Vec::new());
+        let reader = AnyReader::for_path(&path.to_string_lossy());
         let mut own = Vec::new();
-        loop {
-            let count = match input.read(&mut chunk) {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                other => other.with_context(cannot)?,
-            };
-            if count == 0 {
-                break;
+        // Reading and taking in are about the same work: each has a thread.
+        let reader = thread::scope(|scope| {
+            let (send, receive) = mpsc::sync_channel(AHEAD);
+            let reading = scope.spawn(move || read(input, reader, &send));
+            for mut records in receive {
+                self.take(&mut records, &shown, fills_in.then_some(&mut own))?;
             }
-            reader.feed(chunk.get(..count).unwrap_or_default(), &mut records);
-            reader.take_console();
-            if reader.format() == Some(Format::Sqlite) {
-                break;
-            }
-            self.take(&mut records, &shown, fills_in.then_some(&mut own))?;
-        }
-        reader.finish(&mut records);
+            reading.join().map_err(|_| anyhow!("the reader of {shown} failed"))?.with_context(cannot)
+        })?;
+        let mut records = Vec::new();
         if reader.format() == Some(Format::Sqlite) {
             let mut rows = trackio::Rows::default();
             database::read_metrics(path, trackio::QUERY, &mut |row| {
@@ -253,6 +250,28 @@ impl<W: Write> Report<W> {
     }
 }
 
+/// Reads a whole input; what it gives goes into the channel.
+fn read(mut input: impl Read, mut reader: AnyReader, send: &SyncSender<Vec<Record>>) -> io::Result<AnyReader> {
+    let mut chunk = vec![0; CHUNK];
+    loop {
+        let count = match input.read(&mut chunk) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            other => other?,
+        };
+        let mut records = Vec::new();
+        if count > 0 {
+            reader.feed(chunk.get(..count).unwrap_or_default(), &mut records);
+            reader.take_console();
+        } else {
+            reader.finish(&mut records);
+        }
+        let is_wanted = records.is_empty() || send.send(records).is_ok();
+        if count == 0 || !is_wanted || reader.format() == Some(Format::Sqlite) {
+            return Ok(reader);
+        }
+    }
+}
+
 fn table(out: &mut impl Write, title: &str, family: &Family) -> io::Result<()> {
     if family.is_empty() {
         return Ok(());
@@ -317,13 +336,17 @@ fn write_point(out: &mut Vec<u8>, point: &Point, file: &Clean) -> Result<()> {
         if i > 0 {
             out.push(b',');
         }
-        serde_json::to_writer(&mut *out, key.as_str())?;
+        text(out, key.as_str())?;
         out.push(b':');
         number(out, *value)?;
     }
     out.extend_from_slice(b"},\"canonical\":{");
     for (i, (key, value)) in point.canonical.iter().enumerate() {
-        write!(out, "{}\"{key}\":", if i > 0 { "," } else { "" })?;
+        if i > 0 {
+            out.push(b',');
+        }
+        text(out, key)?;
+        out.push(b':');
         number(out, *value)?;
     }
     out.extend_from_slice(b"}}\n");
@@ -332,9 +355,21 @@ fn write_point(out: &mut Vec<u8>, point: &Point, file: &Clean) -> Result<()> {
 
 fn integer(out: &mut Vec<u8>, value: Option<u64>) -> io::Result<()> {
     match value {
-        Some(value) => write!(out, "{value}"),
+        Some(value) => Ok(serde_json::to_writer(out, &value)?),
         None => out.write_all(b"null"),
     }
+}
+
+/// A key; nearly all need no escape.
+fn text(out: &mut Vec<u8>, text: &str) -> Result<()> {
+    if text.bytes().all(|b| (0x20..0x7f).contains(&b) && b != b'"' && b != b'\\') {
+        out.push(b'"');
+        out.extend_from_slice(text.as_bytes());
+        out.push(b'"');
+    } else {
+        serde_json::to_writer(out, text)?;
+    }
+    Ok(())
 }
 
 /// `nan` and `inf` are strings in JSON.
@@ -344,7 +379,7 @@ fn number(out: &mut Vec<u8>, value: f64) -> Result<()> {
     } else if value.is_infinite() {
         out.extend_from_slice(if value > 0.0 { b"\"inf\"" } else { b"\"-inf\"" });
     } else if value.fract() == 0.0 && value.abs() < 9e15 {
-        write!(out, "{}", value as i64)?;
+        serde_json::to_writer(&mut *out, &(value as i64))?;
     } else {
         serde_json::to_writer(&mut *out, &value)?;
     }
