@@ -5,6 +5,7 @@
 
 pub mod bar;
 pub mod config;
+pub mod dialects;
 pub mod dict_line;
 pub mod facts;
 pub mod files;

@@ -235,6 +235,14 @@ fn canonical(key: &str) -> Option<usize> {
         .or_else(|| (key.starts_with("lr-") && !key.contains("momentum")).then(|| find("learning_rate")).flatten())
 }
 
+/// The canonical name of a key and the factor to its unit.
+pub fn canonical_name(key: &str) -> Option<(&'static str, f64)> {
+    if is_eval(key) {
+        return canonical_of_eval(key);
+    }
+    canonical(key).and_then(|at| NAMES.get(at)).map(|(_, to, factor)| (*to, *factor))
+}
+
 /// The canonical name and factor of a validation key.
 fn canonical_of_eval(key: &str) -> Option<(&'static str, f64)> {
     let key = key.to_ascii_lowercase();

@@ -1,0 +1,112 @@
+//! A dialect as its file says it: which lines it knows and what their parts mean.
+
+use std::collections::BTreeMap;
+
+use regex::Regex;
+use serde::Deserialize;
+
+use super::pairs::Style;
+use crate::model::metric::{CANONICAL, PointKind};
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    name: String,
+    url: String,
+    line: Vec<RawLine>,
+    /// Raw name to canonical name, where the common table does not say it; "" for none.
+    #[serde(default)]
+    canonical: BTreeMap<String, String>,
+    /// Names of regex groups that are raw keys spelt otherwise.
+    #[serde(default)]
+    rename: BTreeMap<String, String>,
+    /// Keys that are no metrics.
+    #[serde(default)]
+    skip: Vec<String>,
+    #[serde(default)]
+    sample: Vec<Sample>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawLine {
+    literal: String,
+    pattern: String,
+    pairs: Option<Style>,
+    #[serde(default)]
+    eval: bool,
+    /// Several lines of one step are one point.
+    #[serde(default)]
+    merge: bool,
+    /// The total that the pattern finds is of the whole run.
+    #[serde(default)]
+    run_total: bool,
+}
+
+/// A line and what it must give.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Sample {
+    pub line: String,
+    pub step: Option<u64>,
+    pub fields: BTreeMap<String, f64>,
+}
+
+/// One kind of line.
+#[derive(Debug)]
+pub struct Line {
+    pub literal: String,
+    pub pattern: Regex,
+    pub pairs: Option<Style>,
+    pub kind: PointKind,
+    pub merge: bool,
+    pub run_total: bool,
+}
+
+/// A dialect, ready to read with.
+#[derive(Debug)]
+pub struct Dialect {
+    pub name: String,
+    pub url: String,
+    pub lines: Vec<Line>,
+    pub canonical: BTreeMap<String, Option<&'static str>>,
+    pub rename: BTreeMap<String, String>,
+    pub skip: Vec<String>,
+    pub samples: Vec<Sample>,
+}
+
+/// Reads a dialect's file.
+///
+/// # Errors
+/// What is wrong with it, in words.
+pub fn read(text: &str) -> Result<Dialect, String> {
+    let file: File = toml::from_str(text).map_err(|e| e.to_string())?;
+    let mut lines = Vec::new();
+    for line in file.line {
+        lines.push(Line {
+            pattern: Regex::new(&line.pattern).map_err(|e| e.to_string())?,
+            literal: line.literal,
+            pairs: line.pairs,
+            kind: if line.eval { PointKind::Eval } else { PointKind::Train },
+            merge: line.merge,
+            run_total: line.run_total,
+        });
+    }
+    let mut canonical = BTreeMap::new();
+    for (raw, name) in file.canonical {
+        let known = CANONICAL.iter().find(|c| **c == name).copied();
+        if known.is_none() && !name.is_empty() {
+            return Err(format!("'{name}' is no canonical name"));
+        }
+        canonical.insert(raw, known);
+    }
+    Ok(Dialect {
+        name: file.name,
+        url: file.url,
+        lines,
+        canonical,
+        rename: file.rename,
+        skip: file.skip,
+        samples: file.sample,
+    })
+}

@@ -1,0 +1,250 @@
+//! Trainers' text dialects that are data: one TOML file each, with samples.
+
+mod dialect;
+mod pairs;
+
+use std::{collections::BTreeMap, sync::LazyLock};
+
+use aho_corasick::AhoCorasick;
+
+use crate::{
+    model::{
+        Clean,
+        metric::{Point, PointKind},
+    },
+    parse::files::keys,
+};
+
+pub use dialect::{Dialect, Sample, read};
+use pairs::Number;
+
+/// Every built-in dialect.
+const FILES: &[(&str, &str)] = &[
+    ("accelerate-script", include_str!("accelerate-script.toml")),
+    ("caffe", include_str!("caffe.toml")),
+    ("clu", include_str!("clu.toml")),
+    ("deepspeed", include_str!("deepspeed.toml")),
+    ("detectron2", include_str!("detectron2.toml")),
+    ("fairseq", include_str!("fairseq.toml")),
+    ("imagenet", include_str!("imagenet.toml")),
+    ("litgpt", include_str!("litgpt.toml")),
+    ("llama-recipes", include_str!("llama-recipes.toml")),
+    ("llmc", include_str!("llmc.toml")),
+    ("maxtext", include_str!("maxtext.toml")),
+    ("megatron", include_str!("megatron.toml")),
+    ("metric-logger", include_str!("metric-logger.toml")),
+    ("mlx", include_str!("mlx.toml")),
+    ("mmcv", include_str!("mmcv.toml")),
+    ("mmengine", include_str!("mmengine.toml")),
+    ("modded-nanogpt", include_str!("modded-nanogpt.toml")),
+    ("nanochat", include_str!("nanochat.toml")),
+    ("nanogpt", include_str!("nanogpt.toml")),
+    ("nanotron", include_str!("nanotron.toml")),
+    ("nemo", include_str!("nemo.toml")),
+    ("openrlhf", include_str!("openrlhf.toml")),
+    ("prime-rl", include_str!("prime-rl.toml")),
+    ("tf1", include_str!("tf1.toml")),
+    ("timm", include_str!("timm.toml")),
+    ("torchtitan", include_str!("torchtitan.toml")),
+    ("torchtune", include_str!("torchtune.toml")),
+    ("verl", include_str!("verl.toml")),
+];
+
+static DIALECTS: LazyLock<Vec<Dialect>> =
+    LazyLock::new(|| FILES.iter().filter_map(|(_, text)| read(text).ok()).collect());
+
+/// Every line kind of every dialect, found by one search for their literals.
+struct Index {
+    search: AhoCorasick,
+    /// For each literal its dialect and line.
+    places: Vec<(usize, usize)>,
+}
+
+static INDEX: LazyLock<Index> = LazyLock::new(|| {
+    let mut literals = Vec::new();
+    let mut places = Vec::new();
+    for (d, dialect) in DIALECTS.iter().enumerate() {
+        for (l, line) in dialect.lines.iter().enumerate() {
+            literals.push(line.literal.clone());
+            places.push((d, l));
+        }
+    }
+    Index { search: AhoCorasick::new(literals).expect("the list is tested"), places }
+});
+
+/// The built-in dialects.
+pub fn all() -> &'static [Dialect] {
+    &DIALECTS
+}
+
+/// A line that a dialect understood.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Understood {
+    pub dialect: &'static str,
+    pub point: Point,
+    /// Steps of the whole run, where the line says so.
+    pub total: Option<u64>,
+    /// It belongs to the point of the same step before it.
+    pub merge: bool,
+}
+
+/// Reads a line without prefixes and colours. `kept` is the dialect that this log was found to speak; it is asked first.
+pub fn line(text: &str, kept: Option<&str>) -> Option<Understood> {
+    let mut hits: Vec<(usize, usize)> = INDEX
+        .search
+        .find_overlapping_iter(text)
+        .filter_map(|m| INDEX.places.get(m.pattern().as_usize()).copied())
+        .collect();
+    if hits.is_empty() {
+        return None;
+    }
+    hits.sort_by_key(|(d, l)| (DIALECTS.get(*d).map(|x| Some(x.name.as_str()) != kept), *d, *l));
+    hits.dedup();
+    hits.into_iter().find_map(|(d, l)| DIALECTS.get(d)?.understand(l, text))
+}
+
+impl Dialect {
+    fn understand(&'static self, line: usize, text: &str) -> Option<Understood> {
+        let line = self.lines.get(line)?;
+        let c = line.pattern.captures(text)?;
+        let whole = |name: &str| c.name(name).and_then(|m| m.as_str().replace(',', "").parse::<u64>().ok());
+        let mut found: Vec<(String, Number)> = Vec::new();
+        if let (Some(style), Some(rest)) = (line.pairs, c.name("pairs")) {
+            found = pairs::read(rest.as_str(), style);
+        }
+        for name in line.pattern.capture_names().flatten() {
+            if matches!(name, "step" | "total" | "epoch" | "pairs") {
+                continue;
+            }
+            if let Some(number) = c.name(name).and_then(|m| pairs::number(&m.as_str().replace(' ', ""))) {
+                found.push((self.rename.get(name).cloned().unwrap_or_else(|| name.to_string()), number));
+            }
+        }
+        found.retain(|(name, number)| !self.skip.contains(name) && !not_measured(name, number) && name != "eta");
+        if found.is_empty() {
+            return None;
+        }
+        let mut point = Point {
+            kind: line.kind,
+            step: whole("step"),
+            epoch: c.name("epoch").and_then(|m| m.as_str().parse().ok()),
+            ..Point::default()
+        };
+        let mut seen: BTreeMap<&'static str, ()> = BTreeMap::new();
+        for (name, number) in &found {
+            let to = match self.canonical.get(name) {
+                Some(known) => known.map(|k| (k, 1.0)),
+                None => keys::canonical_name(name),
+            };
+            if let Some((to, factor)) = to {
+                let to = if to == "loss" && line.kind == PointKind::Eval { "eval_loss" } else { to };
+                let grown = suffixed(to, number);
+                if seen.insert(to, ()).is_none() {
+                    point.canonical.push((to, in_units(to, &grown) * factor_of(to, name, factor)));
+                }
+            }
+        }
+        point.raw = found.into_iter().map(|(name, number)| (Clean::new(&name), number.value)).collect();
+        let total = if line.run_total { whole("total").filter(|t| *t > 0) } else { None };
+        Some(Understood { dialect: self.name.as_str(), point, total, merge: line.merge })
+    }
+}
+
+/// `-100.00%` MFU and `nanms` say that nothing has been measured yet.
+fn not_measured(name: &str, number: &Number) -> bool {
+    let name = name.to_ascii_lowercase();
+    name.contains("mfu") && number.value < 0.0 || number.value.is_nan() && matches!(number.unit.as_str(), "ms" | "s")
+}
+
+/// Counts with decimal suffixes: `634K`, `1.2M`.
+fn suffixed(to: &str, number: &Number) -> Number {
+    let factor = match (to, number.unit.as_str()) {
+        ("gpu_memory_bytes" | "step_time_seconds", _) => 1.0,
+        (_, "K" | "k") => 1e3,
+        (_, "M") => 1e6,
+        (_, "B" | "G") => 1e9,
+        _ => 1.0,
+    };
+    Number { value: number.value * factor, unit: number.unit.clone() }
+}
+
+/// The value in the unit of the canonical name.
+fn in_units(to: &str, number: &Number) -> f64 {
+    let v = number.value;
+    match (to, number.unit.as_str()) {
+        ("step_time_seconds", "ms") => v / 1e3,
+        ("step_time_seconds", "us") => v / 1e6,
+        ("mfu", "%") => v / 100.0,
+        ("gpu_memory_bytes", "GiB" | "GB" | "G") => v * 1_073_741_824.0,
+        ("gpu_memory_bytes", "MiB" | "MB" | "M") => v * 1_048_576.0,
+        _ => v,
+    }
+}
+
+/// Units that stand in the name.
+fn factor_of(to: &str, name: &str, factor: f64) -> f64 {
+    match to {
+        "step_time_seconds" if name.ends_with("(ms)") || name.ends_with("_ms") => 1e-3,
+        "mfu" if name == "bf16_mfu" => 0.01,
+        "gpu_memory_bytes" if name.ends_with("_gb") || name.starts_with("peak_memory") || name == "Peak mem" => {
+            1_073_741_824.0
+        }
+        _ => factor,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_file_reads_and_is_listed() {
+        for (name, text) in FILES {
+            if let Err(error) = read(text) {
+                panic!("{name}.toml: {error}");
+            }
+        }
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/parse/dialects");
+        let mut there: Vec<String> = std::fs::read_dir(folder)
+            .unwrap()
+            .map(|e| e.unwrap().path())
+            .filter(|p| p.extension().is_some_and(|e| e == "toml"))
+            .map(|p| p.file_stem().unwrap().to_string_lossy().into_owned())
+            .collect();
+        there.sort();
+        assert_eq!(there, FILES.iter().map(|(n, _)| (*n).to_string()).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn every_sample_gives_its_fields() {
+        for dialect in all() {
+            assert!(!dialect.samples.is_empty(), "{} has no sample", dialect.name);
+            for sample in &dialect.samples {
+                let found = line(&sample.line, None)
+                    .unwrap_or_else(|| panic!("{}: not understood: {}", dialect.name, sample.line));
+                assert_eq!(found.dialect, dialect.name, "{}", sample.line);
+                assert_eq!(found.point.step, sample.step, "{}", sample.line);
+                for (name, want) in &sample.fields {
+                    let got = found.point.canonical.iter().find(|(n, _)| n == name).map(|(_, v)| *v);
+                    assert!(
+                        got.is_some_and(|g| (g - want).abs() <= 1e-9 * want.abs().max(1.0)),
+                        "{}: {name} is {got:?}, not {want}",
+                        dialect.name
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn prose_is_no_metric() {
+        for text in [
+            "step by step we lower the loss = good",
+            "Namespace(lr=0.1, epochs=3, loss='ce')",
+            "  File \"train.py\", line 3, in step",
+            "CUDA out of memory. Tried to allocate 1.90 GiB",
+        ] {
+            assert_eq!(line(text, None), None, "{text}");
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! Names and numbers on one line, in the ways in which trainers write them.
+
+use std::sync::LazyLock;
+
+use regex::Regex;
+use serde::Deserialize;
+
+/// How a dialect writes its pairs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Style {
+    /// `loss: 1.5  grad_norm: 2`, parted by blanks, commas or bars.
+    Colon,
+    /// `loss=1.5, lr=1e-5`.
+    Equals,
+    /// `loss 1.5 | norm 2`, `Train loss 2.6, It/sec 0.4`.
+    Blank,
+    /// verl: ` - actor/lr(1e-4):0.1`, split at ` - ` and at the last colon.
+    Dash,
+    /// Megatron: `lm loss: 2.5E+00 | grad norm: 1`, split at `|` and at the last `: `.
+    Pipe,
+    /// `{'loss': 1.5, 'lr': '1e-5'}` or JSON.
+    Dict,
+}
+
+/// A number with what is glued to it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Number {
+    pub value: f64,
+    pub unit: String,
+}
+
+const NUMBER: &str = r"[-+]?(?:\d[\d,]*(?:\.\d*)?(?:[eE][-+]?\d+)?|\.\d+|nan|NaN|inf|Infinity)";
+
+static COLON: LazyLock<Regex> = LazyLock::new(|| {
+    Regex::new(&format!(r"(?<name>[A-Za-z_][\w./@()%\-]*(?: [A-Za-z(][\w./@()%\-]*){{0,4}})\s*:\s*(?:np\.float\d+\(|tensor\()?(?<value>{NUMBER})(?<unit>[A-Za-z%/]*)")).expect("tested")
+});
+static EQUALS: LazyLock<Regex> = LazyLock::new(|| {
+    Regex::new(&format!(
+        r"(?<name>[A-Za-z_][\w./@()%\-]*)\s*=\s*\[?(?:np\.float\d+\(|tensor\()?(?<value>{NUMBER})(?<unit>[A-Za-z%/]*)"
+    ))
+    .expect("tested")
+});
+static BLANK: LazyLock<Regex> = LazyLock::new(|| {
+    Regex::new(&format!(r"(?<name>[A-Za-z_][\w./@()%\-]*(?: [A-Za-z_][\w./@()%\-]*){{0,3}})\s+(?<value>{NUMBER})\s?(?<unit>ms|%|GB|tok/s)?")).expect("tested")
+});
+static ONE: LazyLock<Regex> = LazyLock::new(|| {
+    Regex::new(&format!(r"^\s*'?(?:np\.float\d+\(|tensor\()?(?<value>{NUMBER})(?<unit>[A-Za-z%/]*)")).expect("tested")
+});
+
+/// Reads a number as it is printed: `529,882`, `61.4GiB`, `2.5E+00`, `np.float64(0.1)`, `nan`.
+pub fn number(text: &str) -> Option<Number> {
+    let c = ONE.captures(text)?;
+    Some(Number {
+        value: plain(c.name("value")?.as_str())?,
+        unit: c.name("unit").map_or("", |u| u.as_str()).to_string(),
+    })
+}
+
+fn plain(text: &str) -> Option<f64> {
+    match text.trim_start_matches('+') {
+        "Infinity" => Some(f64::INFINITY),
+        "-Infinity" => Some(f64::NEG_INFINITY),
+        text => text.trim_end_matches(',').replace(',', "").parse().ok(),
+    }
+}
+
+/// Every pair of `text`.
+pub fn read(text: &str, style: Style) -> Vec<(String, Number)> {
+    let by = |regex: &Regex| {
+        regex
+            .captures_iter(text)
+            .filter_map(|c| {
+                let value = plain(c.name("value")?.as_str())?;
+                let unit = c.name("unit").map_or("", |u| u.as_str()).to_string();
+                Some((c.name("name")?.as_str().trim().to_string(), Number { value, unit }))
+            })
+            .collect()
+    };
+    let split = |parts: std::str::Split<'_, &str>, at: &str| {
+        parts
+            .filter_map(|part| {
+                let (name, value) = part.rsplit_once(at)?;
+                Some((name.trim().to_string(), number(value)?))
+            })
+            .collect()
+    };
+    match style {
+        Style::Colon => by(&COLON),
+        Style::Equals => by(&EQUALS),
+        Style::Blank => by(&BLANK),
+        Style::Dash => split(text.split(" - "), ":"),
+        Style::Pipe => split(text.split("|"), ": "),
+        Style::Dict => dict(text),
+    }
+}
+
+/// A flat Python or JSON dictionary; what is no number is left out.
+fn dict(text: &str) -> Vec<(String, Number)> {
+    static ITEM: LazyLock<Regex> = LazyLock::new(|| {
+        Regex::new(&format!(r#"['"](?<name>[^'"]{{1,200}})['"]\s*:\s*['"]?(?:np\.float\d+\(|tensor\()?(?<value>{NUMBER})(?<unit>[%A-Za-z]*)['"]?\s*[,)}}]"#)).expect("tested")
+    });
+    ITEM.captures_iter(text)
+        .filter_map(|c| {
+            let value = plain(c.name("value")?.as_str())?;
+            Some((
+                c.name("name")?.as_str().to_string(),
+                Number { value, unit: c.name("unit").map_or("", |u| u.as_str()).to_string() },
+            ))
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(text: &str, style: Style, want: &[(&str, f64, &str)]) {
+        let got = read(text, style);
+        let got: Vec<_> = got.iter().map(|(n, v)| (n.as_str(), v.value, v.unit.as_str())).collect();
+        assert_eq!(got, want, "{text}");
+    }
+
+    #[test]
+    fn every_style() {
+        check(
+            "loss:  8.9  grad_norm: 1.6  memory: 62.65GiB(77%)  tps: 5,679  mfu: 32.44%",
+            Style::Colon,
+            &[
+                ("loss", 8.9, ""),
+                ("grad_norm", 1.6, ""),
+                ("memory", 62.65, "GiB"),
+                ("tps", 5679.0, ""),
+                ("mfu", 32.44, "%"),
+            ],
+        );
+        check(
+            "loss=1.5, lr=1e-05, x=np.float64(0.1)",
+            Style::Equals,
+            &[("loss", 1.5, ""), ("lr", 1e-5, ""), ("x", 0.1, "")],
+        );
+        check("Train loss 2.662, It/sec 0.490", Style::Blank, &[("Train loss", 2.662, ""), ("It/sec", 0.49, "")]);
+        check(
+            "step:0 - actor/lr(1e-4):0.010 - a/b:-0.000",
+            Style::Dash,
+            &[("step", 0.0, ""), ("actor/lr(1e-4)", 0.01, ""), ("a/b", -0.0, "")],
+        );
+        check(
+            " lm loss: 2.504220E+00 | grad norm: 0.231 |",
+            Style::Pipe,
+            &[("lm loss", 2.50422, ""), ("grad norm", 0.231, "")],
+        );
+        check("{'loss': '2.27', \"lr\": 1e-5, 'name': 'x'}", Style::Dict, &[("loss", 2.27, ""), ("lr", 1e-5, "")]);
+    }
+}
