@@ -2,7 +2,10 @@
 
 use crate::model::metric::{Point, Progress};
 
-use super::trainer_console::{At, TrainerConsole};
+use super::{
+    dialects::lines::{At as Place, OtherLines},
+    trainer_console::{At, TrainerConsole},
+};
 
 /// What a stretch of a log gave.
 #[derive(Clone, Debug, PartialEq)]
@@ -24,6 +27,7 @@ pub struct Reader {
     /// Line breaks so far.
     lines: u64,
     console: TrainerConsole,
+    others: OtherLines,
     plain: Vec<u8>,
     told: Option<Progress>,
     unparsed_bytes: u64,
@@ -68,6 +72,9 @@ impl Reader {
 
     fn frame(&mut self, frame: &[u8], byte: u64, out: &mut Vec<Record>) {
         let at = At { line: self.lines + 1, byte };
+        if self.others.takes(frame, Place { line: at.line, byte }, out) {
+            return;
+        }
         let understood = if memchr::memchr(0x1b, frame).is_some() {
             let mut plain = std::mem::take(&mut self.plain);
             without_colours(frame, &mut plain);
@@ -78,10 +85,19 @@ impl Reader {
             self.console.frame(frame, at, out)
         };
         if !understood {
-            self.unparsed_bytes += frame.len() as u64;
+            let text = if self.plain.is_empty() {
+                String::from_utf8_lossy(frame)
+            } else {
+                String::from_utf8_lossy(&self.plain)
+            };
+            let place = Place { line: at.line, byte: at.byte };
+            if !self.others.line(&text, place, out) {
+                self.unparsed_bytes += frame.len() as u64;
+            }
         }
+        self.plain.clear();
         if self.dialects.is_empty() {
-            self.dialects.extend(self.console.dialect());
+            self.dialects.extend(self.console.dialect().or(self.others.dialect()));
         }
     }
 
@@ -90,11 +106,12 @@ impl Reader {
         let frame = std::mem::take(&mut self.partial);
         self.frame(&frame, self.partial_at, out);
         self.console.settle(out);
+        self.others.finish(out);
     }
 
     /// Steps of the whole run, where something says so.
     pub fn total_steps(&self) -> Option<u64> {
-        self.console.total_steps()
+        self.others.total_steps().or(self.console.total_steps())
     }
 
     /// Last state of the training's progress bar.
@@ -104,7 +121,7 @@ impl Reader {
 
     /// Runs and restarts in this log.
     pub fn segments(&self) -> u32 {
-        self.console.segments()
+        self.console.segments().max(self.others.segments())
     }
 
     /// Bytes that no dialect understood.

@@ -131,6 +131,15 @@ fn unfold(text: &str) -> Vec<String> {
         .collect()
 }
 
+/// A line without what loggers and launchers put before it, and the rank that they name.
+pub fn without_prefix(text: &str) -> (Option<u32>, String) {
+    // Nearly every line begins with its own text.
+    let first = text.trim_start().as_bytes().first().copied().unwrap_or(b' ');
+    let may = matches!(first, b'[' | b'(' | b'>' | b'0'..=b'9' | b'I' | b'W' | b'E' | b'F')
+        || text.get(..40).unwrap_or(text).contains([':', '|']);
+    if may { strip(text) } else { (None, text.to_string()) }
+}
+
 /// Strips prefixes, and remembers the first rank that one names.
 fn strip(text: &str) -> (Option<u32>, String) {
     let mut rank = None;

@@ -1,9 +1,11 @@
 //! Trainers' text dialects that are data: one TOML file each, with samples.
 
+mod bars;
 mod dialect;
+pub mod lines;
 mod pairs;
 
-use std::{collections::BTreeMap, sync::LazyLock};
+use std::{collections::BTreeSet, sync::LazyLock};
 
 use aho_corasick::AhoCorasick;
 
@@ -130,7 +132,7 @@ impl Dialect {
             epoch: c.name("epoch").and_then(|m| m.as_str().parse().ok()),
             ..Point::default()
         };
-        let mut seen: BTreeMap<&'static str, ()> = BTreeMap::new();
+        let mut seen = BTreeSet::new();
         for (name, number) in &found {
             let to = match self.canonical.get(name) {
                 Some(known) => known.map(|k| (k, 1.0)),
@@ -139,7 +141,7 @@ impl Dialect {
             if let Some((to, factor)) = to {
                 let to = if to == "loss" && line.kind == PointKind::Eval { "eval_loss" } else { to };
                 let grown = suffixed(to, number);
-                if seen.insert(to, ()).is_none() {
+                if seen.insert(to) {
                     point.canonical.push((to, in_units(to, &grown) * factor_of(to, name, factor)));
                 }
             }

@@ -77,7 +77,7 @@ pub fn read(text: &str, style: Style) -> Vec<(String, Number)> {
             })
             .collect()
     };
-    let split = |parts: std::str::Split<'_, &str>, at: &str| {
+    let split = |parts: &mut dyn Iterator<Item = &str>, at: &str| {
         parts
             .filter_map(|part| {
                 let (name, value) = part.rsplit_once(at)?;
@@ -89,8 +89,8 @@ pub fn read(text: &str, style: Style) -> Vec<(String, Number)> {
         Style::Colon => by(&COLON),
         Style::Equals => by(&EQUALS),
         Style::Blank => by(&BLANK),
-        Style::Dash => split(text.split(" - "), ":"),
-        Style::Pipe => split(text.split("|"), ": "),
+        Style::Dash => split(&mut text.split(" - "), ":"),
+        Style::Pipe => split(&mut text.split('|'), ": "),
         Style::Dict => dict(text),
     }
 }

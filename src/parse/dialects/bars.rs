@@ -1,0 +1,186 @@
+//! Metrics that stand on progress bars: Lightning, kohya, diffusers, OpenRLHF (tqdm's postfix), torchtune, Keras.
+//!
+//! A bar is drawn many times for one step: its last frame is the point.
+
+use std::sync::LazyLock;
+
+use regex::Regex;
+
+use crate::{
+    model::{
+        Clean,
+        metric::{Point, PointKind},
+    },
+    parse::files::keys,
+};
+
+use super::pairs::{self, Number, Style};
+
+static TQDM: LazyLock<Regex> = LazyLock::new(|| {
+    Regex::new(r"^\s*(?<name>[^|%]*?):?\s*\d+%\|[^|]*\|\s*(?<done>\d+)/(?<total>\d+) \[[^\],]*(?:, *[^,\]]*(?:it/s|s/it|/s|ba/s)[^,\]]*)?(?:, (?<rest>[^\]]*))\]").expect("tested")
+});
+static EPOCH_NAME: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"(?i)epoch\D{0,3}(?<epoch>\d+)").expect("tested"));
+static TORCHTUNE: LazyLock<Regex> =
+    LazyLock::new(|| Regex::new(r"^\s*(?<epoch>\d+)\|(?<step>\d+)\|Loss: (?<loss>[-\w.+]+?):").expect("tested"));
+static KERAS_EPOCH: LazyLock<Regex> =
+    LazyLock::new(|| Regex::new(r"^Epoch (?<epoch>\d+)/(?<epochs>\d+)\s*$").expect("tested"));
+static KERAS: LazyLock<Regex> = LazyLock::new(|| {
+    Regex::new(r"^\s*(?<done>\d+)/(?<total>\d+|Unknown)\s+(?:\[[=>.]*\]\s+-|[━╸─╺ ]+|-)\s*(?:[\d:hms]+\s+)?(?:-\s+)?(?:[\d.]+[mun]?s/(?:step|epoch|sample)\s+)?-\s+(?<rest>\w[\w ]*: .*)$").expect("tested")
+});
+/// Words of bars that are no training.
+static OTHER_BAR: LazyLock<Regex> = LazyLock::new(|| {
+    Regex::new(r"(?i)valid|eval|sanity|test|generat|load|map|token|predict|download").expect("tested")
+});
+
+/// The bar that is being drawn.
+#[derive(Debug, Default)]
+pub struct Bars {
+    /// Point of the newest frame, and what tells its step from the next one's.
+    open: Option<(Point, (u64, u64))>,
+    keras_epoch: Option<f64>,
+    pub dialect: Option<&'static str>,
+}
+
+impl Bars {
+    /// Reads one frame; `give` gets the point of a step when the next step begins.
+    pub fn frame(&mut self, text: &str, give: &mut dyn FnMut(Point)) -> bool {
+        if let Some(c) = KERAS_EPOCH.captures(text) {
+            self.close(give);
+            self.keras_epoch = c.name("epoch").and_then(|m| m.as_str().parse().ok());
+            return true;
+        }
+        if self.keras_epoch.is_some()
+            && let Some(c) = KERAS.captures(text)
+        {
+            self.dialect = Some("Keras");
+            let rest = c.name("rest").map_or("", |m| m.as_str());
+            let mut point = point(&pairs::read(rest, Style::Colon));
+            point.epoch = self.keras_epoch;
+            self.draw(point, (self.keras_epoch.unwrap_or(0.0) as u64, 0), give);
+            return true;
+        }
+        if let Some(c) = TORCHTUNE.captures(text) {
+            self.dialect = Some("torchtune");
+            let number = |name: &str| c.name(name).and_then(|m| m.as_str().parse::<u64>().ok());
+            let Some(loss) = c.name("loss").and_then(|m| pairs::number(m.as_str())) else { return false };
+            let mut point = point(&[("loss".to_string(), loss)]);
+            point.epoch = number("epoch").map(|e| e as f64);
+            point.step = number("step");
+            let key = (0, point.step.unwrap_or(0));
+            self.draw(point, key, give);
+            return true;
+        }
+        let Some(c) = TQDM.captures(text) else { return false };
+        let name = c.name("name").map_or("", |m| m.as_str());
+        if OTHER_BAR.is_match(name) {
+            return false;
+        }
+        let found: Vec<(String, Number)> = pairs::read(c.name("rest").map_or("", |m| m.as_str()), Style::Equals)
+            .into_iter()
+            .filter(|(n, _)| n != "v_num")
+            .collect();
+        if !found.iter().any(|(n, _)| n.contains("loss") || n.contains("reward") || n.contains("acc")) {
+            return false;
+        }
+        let number = |name: &str| c.name(name).and_then(|m| m.as_str().parse::<u64>().ok()).unwrap_or(0);
+        let (done, total) = (number("done"), number("total"));
+        if done == 0 {
+            return true;
+        }
+        let epoch = EPOCH_NAME.captures(name).and_then(|c| c.name("epoch")?.as_str().parse::<u64>().ok());
+        let mut point = point(&found);
+        point.epoch = epoch.map(|e| e as f64);
+        point.step = Some(epoch.map_or(done, |e| e * total + done));
+        point.step_guessed = epoch.is_some();
+        self.dialect = Some(if epoch.is_some() { "Lightning" } else { "tqdm" });
+        self.draw(point, (epoch.unwrap_or(0), done), give);
+        true
+    }
+
+    fn draw(&mut self, point: Point, key: (u64, u64), give: &mut dyn FnMut(Point)) {
+        if self.open.as_ref().is_some_and(|(_, k)| *k != key) {
+            self.close(give);
+        }
+        match &mut self.open {
+            // A redraw without its postfix says less than the one before.
+            Some((open, _)) if open.raw.len() > point.raw.len() => {}
+            open => *open = Some((point, key)),
+        }
+    }
+
+    /// The bar is not drawn any more.
+    pub fn close(&mut self, give: &mut dyn FnMut(Point)) {
+        if let Some((point, _)) = self.open.take() {
+            give(point);
+        }
+    }
+}
+
+fn point(found: &[(String, Number)]) -> Point {
+    let mut point = Point { kind: PointKind::Train, ..Point::default() };
+    for (name, number) in found {
+        if let Some((to, factor)) = keys::canonical_name(name)
+            && !point.canonical.iter().any(|(c, _)| *c == to)
+        {
+            point.canonical.push((to, super::in_units(to, number) * factor));
+        }
+        point.raw.push((Clean::new(name), number.value));
+    }
+    point
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(frames: &[&str], want: &[(Option<u64>, Option<f64>, f64)]) {
+        let mut bars = Bars::default();
+        let mut got = Vec::new();
+        for frame in frames {
+            bars.frame(frame, &mut |p| got.push(p));
+        }
+        bars.close(&mut |p| got.push(p));
+        let loss = |p: &Point| p.canonical.iter().find(|(n, _)| *n == "loss").map_or(f64::NAN, |(_, v)| *v);
+        let got: Vec<_> = got.iter().map(|p| (p.step, p.epoch, loss(p))).collect();
+        assert_eq!(got, want, "{frames:?}");
+    }
+
+    #[test]
+    fn the_last_frame_of_a_step_is_its_point() {
+        check(
+            &[
+                "Epoch 0:   1%|          | 1/100 [00:01<01:40,  1.00it/s, v_num=3hqp]",
+                "Epoch 0:   1%|          | 1/100 [00:01<01:40,  1.00it/s, v_num=3hqp, loss=2.50]",
+                "Epoch 0:   2%|          | 2/100 [00:02<01:39,  1.00it/s, v_num=3hqp, loss=2.25]",
+            ],
+            &[(Some(1), Some(0.0), 2.5), (Some(2), Some(0.0), 2.25)],
+        );
+        check(&["Steps:   2%|▏ | 10/500 [00:30<20:00, 2.45s/it, loss=0.123, lr=0.0001]"], &[(Some(10), None, 0.123)]);
+        check(&["steps:   5%|██ | 891/17824 [22:00<6:58:00,  1.49s/it, avr_loss=0.125]"], &[(Some(891), None, 0.125)]);
+        check(
+            &["1|25|Loss: 1.45:  10%|█ | 25/250 [00:10<01:30]", "1|25|Loss: 1.45:  10%|█ | 25/250 [00:10<01:30]"],
+            &[(Some(25), Some(1.0), 1.45)],
+        );
+    }
+
+    #[test]
+    fn keras_counts_epochs() {
+        check(
+            &[
+                "Epoch 1/5",
+                " 100/1875 [>.............................] - ETA: 5s - loss: 1.5 - accuracy: 0.5",
+                "1875/1875 [==============================] - 5s 3ms/step - loss: 0.5 - accuracy: 0.9",
+                "Epoch 2/5",
+                "1875/1875 ━━━━━━━━━━━━━━━━━━━━ 2s 1ms/step - accuracy: 0.95 - loss: 0.25 - val_loss: 0.3",
+            ],
+            &[(None, Some(1.0), 0.5), (None, Some(2.0), 0.25)],
+        );
+    }
+
+    #[test]
+    fn bars_without_metrics_are_left_to_others() {
+        let mut bars = Bars::default();
+        assert!(!bars.frame("  2%|▏ | 10/500 [00:30<20:00, 2.45s/it]", &mut |_| {}));
+        assert!(!bars.frame("Validation DataLoader 0:  2%|▏ | 1/5 [00:01<00:04, 1.0it/s, loss=1]", &mut |_| {}));
+    }
+}
