@@ -1,8 +1,12 @@
 //! Judges incidents: causes with evidence, fixes in the framework's words, a plan. Pure; no IO, no rendering.
 
+mod causes;
+pub mod fixes;
+mod plan;
+
 use crate::model::{
-    Clean,
-    failure::{Diagnosis, Failure},
+    Bytes, Clean,
+    failure::{Diagnosis, Failure, Memory, PhaseId},
     incident::Incident,
     knobs::Knobs,
 };
@@ -27,6 +31,10 @@ pub fn diagnose(incidents: &[Incident], knobs: &Knobs) -> Diagnosis {
 
 fn judge(case: Case<'_>) -> Failure {
     let i = case.incident;
+    let causes = causes::judge(&case);
+    let ids: Vec<&str> = causes.iter().map(|c| c.id).collect();
+    let mut fixes = fixes::fixes(&case, &ids);
+    let plan = plan::plan(&case, None, &mut fixes);
     Failure {
         is_oom: i.is_oom,
         memory: i.memory,
@@ -37,11 +45,44 @@ fn judge(case: Case<'_>) -> Failure {
         numbers: i.numbers.clone(),
         other_processes: i.other_processes.clone(),
         phase: i.phase.clone(),
-        causes: Vec::new(),
-        fixes: Vec::new(),
-        plan: None,
+        summary: summary(i, causes.first().map(|c| c.summary.as_str())),
+        causes,
+        fixes,
+        plan,
         message: i.message.clone(),
-        summary: i.message.clone(),
         echoes: i.echoes.clone(),
     }
+}
+
+/// What happened, in one sentence.
+fn summary(i: &Incident, cause: Option<&str>) -> Clean {
+    if !i.is_oom {
+        return Clean::new(&format!("not out of memory: {}", i.refusal.as_ref().map_or("", Clean::as_str)));
+    }
+    let memory = match i.memory {
+        Memory::Gpu => "GPU memory",
+        Memory::Host => "host memory",
+        Memory::Shm => "shared memory (/dev/shm)",
+        Memory::None => "memory",
+    };
+    let phase = match i.phase.id {
+        PhaseId::Unknown => "",
+        PhaseId::ModelLoad => " while loading the model",
+        PhaseId::Forward => " in the forward pass",
+        PhaseId::LogitsLoss => " in the loss",
+        PhaseId::Generation => " while generating",
+        PhaseId::Scoring => " while scoring log-probabilities",
+        PhaseId::Backward => " in the backward pass",
+        PhaseId::OptimizerStep => " in the optimizer step",
+        PhaseId::DdpFsdpComm => " while ranks exchanged tensors",
+        PhaseId::Eval => " in evaluation",
+        PhaseId::CheckpointSave => " while saving a checkpoint",
+        PhaseId::KvCacheInit => " while setting up the KV cache",
+        PhaseId::WeightSync => " while syncing weights to the engine",
+        PhaseId::Dataloader => " in the data loader",
+    };
+    let rank = i.rank.map_or(String::new(), |r| format!(" on rank {r}"));
+    let asked = i.numbers.requested_bytes.map_or(String::new(), |b| format!(" asking for {}", Bytes(b)));
+    let cause = cause.map_or(String::new(), |c| format!(": {c}"));
+    Clean::new(&format!("out of {memory}{phase}{rank}{asked}{cause}"))
 }
