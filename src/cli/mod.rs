@@ -1,5 +1,6 @@
 //! The command line: one file a subcommand, and the only place that wires the parts together.
 
+mod demo;
 pub mod diagnose;
 mod estimate;
 pub mod frame;
@@ -8,6 +9,7 @@ pub mod knobs;
 mod metrics;
 mod record;
 mod run;
+mod watch;
 
 use std::{ffi::OsString, io::Write, process::ExitCode};
 
@@ -20,15 +22,25 @@ use clap::{Parser, Subcommand};
 pub struct Cli {
     #[command(subcommand)]
     pub command: Option<Command>,
+    #[command(flatten)]
+    watch: watch::WatchArgs,
 }
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
     Metrics(metrics::MetricsArgs),
+    Watch(watch::WatchArgs),
     Diagnose(diagnose::DiagnoseArgs),
+    Demo(demo::DemoArgs),
     Estimate(estimate::EstimateArgs),
     Run(run::RunArgs),
     History(history::HistoryArgs),
+    /// Reads the GPUs for the dashboard.
+    #[command(hide = true)]
+    NvmlHelper {
+        #[arg(long)]
+        interval_ms: u64,
+    },
     /// The new process of `run`: a session of its own, then the command.
     #[command(hide = true)]
     ExecChild {
@@ -40,12 +52,18 @@ pub enum Command {
 /// Runs what was asked for and gives the exit code.
 pub fn run(cli: Cli) -> Result<ExitCode> {
     match cli.command {
-        None => Ok(ExitCode::SUCCESS),
+        None => watch::run(&cli.watch),
         Some(Command::Metrics(args)) => metrics::run(&args),
+        Some(Command::Watch(args)) => watch::run(&args),
+        Some(Command::Demo(args)) => demo::run(&args),
         Some(Command::Diagnose(args)) => diagnose::run(&args),
         Some(Command::Estimate(args)) => estimate::run(&args),
         Some(Command::Run(args)) => run::run(&args),
         Some(Command::History(args)) => history::run(&args),
+        Some(Command::NvmlHelper { interval_ms }) => {
+            crate::source::gpu::helper(std::time::Duration::from_millis(interval_ms.max(20)));
+            Ok(ExitCode::SUCCESS)
+        }
         Some(Command::ExecChild { command }) => Ok(ExitCode::from(crate::source::child::exec(&command))),
     }
 }

@@ -226,6 +226,10 @@ pub fn phases(job: &Job) -> Vec<PhaseEstimate> {
         (true, false) => (9.3 * i, 6.0 * i + 6.0 * h, 12.0 * i),
         (true, true) => (7.8 * i, 2.0 * i + 2.0 * h, 7.0 * i),
     };
+    // Eager attention: the softmax's float32 copies in the forward, and their gradients in the backward.
+    let t = job.sequence as f64;
+    let scores = if job.eager { m.heads as f64 * t * t * job.micro_batch as f64 } else { 0.0 };
+    let (eager_forward, eager_backward) = (6.0 * scores, 8.0 * scores);
     // Before 5.x the transients of a layer were not found beside the larger logits.
     let modern = if job.early_trl { 0.0 } else { 1.0 };
     let phase = |id: PhaseId, e: Extra| {
@@ -273,7 +277,7 @@ pub fn phases(job: &Job) -> Vec<PhaseEstimate> {
             },
         ));
     }
-    let transient = if job.checkpointing { n * forward_transient * modern } else { 0.0 };
+    let transient = if job.checkpointing { n * forward_transient * modern + eager_forward } else { 0.0 };
     all.push(phase(
         PhaseId::Forward,
         Extra {
@@ -288,11 +292,14 @@ pub fn phases(job: &Job) -> Vec<PhaseEstimate> {
     all.push(phase(PhaseId::LogitsLoss, Extra { activations: s.kept, logits: start, autocast: copies_left, ..base() }));
     // The first layers of the backward, before most gradients exist; and its end, when all do.
     let recomputed = if job.checkpointing { s.layer } else { 0.0 };
-    let early =
-        Extra { activations: s.kept + recomputed + n * backward_transient * modern, autocast: copies_left, ..base() };
+    let early = Extra {
+        activations: s.kept + recomputed + n * backward_transient * modern + eager_backward,
+        autocast: copies_left,
+        ..base()
+    };
     let one_layer = if lora { 0.0 } else { m.linear() as f64 / m.layers as f64 * w };
     let tied = if m.tied && !lora { m.embedding() as f64 * w } else { 0.0 };
-    let last = s.layer + n * backward_transient * modern - one_layer;
+    let last = s.layer + n * backward_transient * modern + eager_backward - one_layer;
     let late = Extra { gradients: s.gradients, activations: last.max(tied).max(0.0), ..base() };
     let (early, late) = (phase(PhaseId::Backward, early), phase(PhaseId::Backward, late));
     all.push(if early.bytes > late.bytes { early } else { late });

@@ -6,4 +6,5 @@
 pub mod child;
 pub mod database;
 pub mod file;
+pub mod gpu;
 pub mod run_folder;

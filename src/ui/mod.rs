@@ -1,1 +1,60 @@
-//! The screen: state, update and view. Never reads files, sources or the clock.
+//! The screen: state, update and view.
+//!
+//! [`update`] takes what happened and touches only the [`App`]; what must be done outside comes back as [`Cmd`]s.
+//! [`view`] draws and touches nothing. [`run`] is the loop that binds both to a terminal. Never reads files, sources
+//! or the wall clock: time comes with [`Msg::Tick`].
+
+mod app;
+mod curves;
+pub mod format;
+mod input;
+pub mod keymap;
+mod overlays;
+mod report;
+pub mod screens;
+mod standing;
+mod terminal;
+pub mod theme;
+mod update;
+mod view;
+pub mod widgets;
+
+#[cfg(test)]
+mod tests;
+
+use ratatui::crossterm;
+
+use crate::model::{Event, Timestamp};
+
+pub use app::{App, Judge, Screen, Toast};
+pub use standing::{Standing, Tempo, standing, tempo};
+pub use terminal::{End, Outside, run};
+pub use theme::{Theme, Tone};
+pub use update::update;
+pub use view::{frame_text, view};
+
+/// Everything that can happen.
+#[derive(Debug)]
+pub enum Msg {
+    Terminal(crossterm::event::Event),
+    Event(Event),
+    /// The clock goes on: about once a second.
+    Tick(Timestamp),
+    /// The command line wants to leave: the demo is over, the child is gone and nobody should stay.
+    Quit,
+}
+
+/// Everything that [`update`] may ask of the loop.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Cmd {
+    /// Put a text on the user's clipboard.
+    Copy(String),
+    /// Save a text under a file name.
+    Save {
+        name: String,
+        text: String,
+    },
+    Redraw,
+    Suspend,
+    Quit,
+}

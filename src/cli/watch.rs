@@ -1,0 +1,292 @@
+//! `oomph FILE…`: the dashboard, or one frame of it.
+
+use std::{
+    io::{IsTerminal, Write},
+    path::PathBuf,
+    process::ExitCode,
+    sync::{
+        Arc,
+        mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Result, bail};
+use clap::Args;
+use jiff::Timestamp;
+
+use crate::{
+    model::{Clean, Event, EventKind, SourceId, knobs::Knobs},
+    session::Session,
+    source::file,
+    store::{folder, recorder::Recorder, runs::RECORDING},
+    ui::{self, App, End, Msg, Outside},
+};
+
+use super::{diagnose, frame, knobs::KnobArgs};
+
+/// Events that may wait between the sources and the screen.
+const WAITING: usize = 256;
+/// How long `--once` waits for the files to be read and the GPUs to answer.
+const ONCE: Duration = Duration::from_secs(10);
+const ONCE_GPUS: Duration = Duration::from_secs(2);
+
+/// Watch training logs and the GPUs of this machine.
+#[derive(Debug, Default, Args)]
+#[command(after_help = "Examples:
+  oomph train.log                        the dashboard beside a training job
+  oomph train.log runs/exp1              several files and run folders of one job
+  python train.py 2>&1 | oomph -         read standard input
+  oomph --once train.log                 one frame as plain text
+  oomph --once --json train.log          one frame as JSON
+  oomph demo                             see it without a GPU or a log")]
+pub struct WatchArgs {
+    /// Log files, metric files or run folders; `-` reads standard input
+    #[arg(value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+    /// Print one frame and leave
+    #[arg(long)]
+    pub once: bool,
+    /// With --once: JSON (schema oomph.frame/1)
+    #[arg(long, requires = "once")]
+    pub json: bool,
+    /// With --once: columns and rows of the frame
+    #[arg(long, value_name = "COLUMNSxROWS", requires = "once", value_parser = size)]
+    pub size: Option<(u16, u16)>,
+    /// Seconds between two looks at the GPUs
+    #[arg(long, value_name = "SECONDS", default_value_t = 1.0, value_parser = interval)]
+    pub interval: f64,
+    /// Colours: dark, light, … (the key t lists them)
+    #[arg(long, value_name = "NAME")]
+    pub theme: Option<String>,
+    /// Do not look at GPUs
+    #[arg(long)]
+    pub no_gpu: bool,
+    /// Do not record what is watched
+    #[arg(long)]
+    pub no_record: bool,
+    #[command(flatten)]
+    pub knobs: KnobArgs,
+}
+
+pub fn size(text: &str) -> Result<(u16, u16), String> {
+    let parsed = text.split_once(['x', 'X']).and_then(|(w, h)| Some((w.parse().ok()?, h.parse().ok()?)));
+    parsed
+        .filter(|(w, h)| *w >= 1 && *h >= 1 && *w <= 500 && *h <= 200)
+        .ok_or_else(|| "write columns and rows such as 80x24, at most 500x200".to_string())
+}
+
+fn interval(text: &str) -> Result<f64, String> {
+    let seconds: f64 = text.parse().map_err(|_| "not a number of seconds".to_string())?;
+    if (0.05..=3600.0).contains(&seconds) { Ok(seconds) } else { Err("between 0.05 and 3600 seconds".into()) }
+}
+
+/// # Errors
+/// When nothing could be opened, or the screen has no terminal.
+pub fn run(args: &WatchArgs) -> Result<ExitCode> {
+    let knobs = args.knobs.read()?;
+    let (files, stdin) = find(&args.files)?;
+    if args.once {
+        return once(args, &files, stdin, knobs);
+    }
+    if !std::io::stdout().is_terminal() {
+        bail!(
+            "the dashboard needs a terminal; `oomph --once` prints one frame, `oomph --once --json` the same as JSON"
+        );
+    }
+    let (events, inbox) = sync_channel(WAITING);
+    let sources = open(&files, stdin, &events);
+    let _gpus =
+        (!args.no_gpu).then(|| crate::source::gpu::spawn(Duration::from_secs_f64(args.interval), events.clone()));
+    drop(events);
+    let recorder = if args.no_record { None } else { record(&files) };
+    let mut session = Session::new(knobs);
+    if let Some(recorder) = &recorder {
+        session.observe(super::record::listener(recorder));
+    }
+    let (messages, inbox_of_screen) = channel();
+    pump(inbox, recorder.clone(), messages);
+    let end = show(session, inbox_of_screen, args.theme.as_deref(), None)?;
+    drop(sources);
+    if let Some(recorder) = recorder.and_then(Arc::into_inner) {
+        recorder.finish();
+    }
+    Ok(match end {
+        End::Signal(number) => ExitCode::from(u8::try_from(128 + number).unwrap_or(255)),
+        End::Quit | End::TerminalGone => ExitCode::SUCCESS,
+    })
+}
+
+/// Files to read: the ones named, and what is worth reading in the folders named.
+fn find(named: &[PathBuf]) -> Result<(Vec<PathBuf>, bool)> {
+    let (mut files, mut stdin) = (Vec::new(), false);
+    for path in named {
+        if path.as_os_str() == "-" {
+            stdin = true;
+        } else if path.is_dir() {
+            let found: Vec<PathBuf> =
+                crate::source::run_folder::find(path).files.into_iter().map(|(_, path)| path).collect();
+            if found.is_empty() {
+                bail!(
+                    "{}: no log or metric file in this folder (looked for *.log, *.jsonl, *.csv, tfevents, .wandb, trainer_state.json)",
+                    Clean::new(&path.to_string_lossy())
+                );
+            }
+            files.extend(found);
+        } else {
+            file::check(path)?;
+            files.push(path.clone());
+        }
+    }
+    if stdin && std::io::stdin().is_terminal() {
+        bail!("standard input is a terminal: pipe a log into `oomph -`, or name a file");
+    }
+    Ok((files, stdin))
+}
+
+/// The threads that read; they end when this is dropped.
+fn open(files: &[PathBuf], stdin: bool, events: &SyncSender<Event>) -> file::Tails {
+    let numbered = files.iter().cloned().zip(0..).map(|(path, n)| (SourceId(n), path)).collect();
+    if stdin {
+        file::spawn_stdin(SourceId(u16::try_from(files.len()).unwrap_or(u16::MAX)), events.clone());
+    }
+    file::spawn(numbered, events)
+}
+
+/// Begins a recording; a recording that cannot be made is no reason not to watch.
+fn record(files: &[PathBuf]) -> Option<Arc<Recorder>> {
+    let started = folder::new_run(Timestamp::now(), std::process::id())
+        .map_err(anyhow::Error::from)
+        .and_then(|place| Ok(Recorder::start(&place.join(RECORDING))?));
+    match started {
+        Ok(recorder) => {
+            super::record::describe(&recorder, &[]);
+            let names: Vec<_> = files.iter().map(|f| f.to_string_lossy().into_owned()).collect();
+            recorder.meta("files", names.join("\n").into());
+            Some(Arc::new(recorder))
+        }
+        Err(error) => {
+            eprintln!("oomph: not recording: {error:#}");
+            None
+        }
+    }
+}
+
+/// Passes events on to the recorder and the screen, and the clock once a second.
+fn pump(inbox: Receiver<Event>, recorder: Option<Arc<Recorder>>, messages: Sender<Msg>) {
+    thread::spawn(move || {
+        let mut ticked = Instant::now();
+        loop {
+            let wait = Duration::from_secs(1).saturating_sub(ticked.elapsed());
+            let message = match inbox.recv_timeout(wait) {
+                Ok(event) => {
+                    if let Some(recorder) = &recorder {
+                        recorder.event(&event);
+                    }
+                    Msg::Event(event)
+                }
+                Err(RecvTimeoutError::Timeout) => {
+                    ticked = Instant::now();
+                    Msg::Tick(Timestamp::now())
+                }
+                Err(RecvTimeoutError::Disconnected) => {
+                    thread::sleep(wait);
+                    ticked = Instant::now();
+                    Msg::Tick(Timestamp::now())
+                }
+            };
+            if messages.send(message).is_err() {
+                return;
+            }
+        }
+    });
+}
+
+/// The dashboard on this terminal, until the user leaves.
+///
+/// # Errors
+/// When there is no terminal or it fails.
+pub fn show(session: Session, messages: Receiver<Msg>, theme: Option<&str>, label: Option<Clean>) -> Result<End> {
+    let mut app = App::new(session)
+        .for_terminal(&|name| std::env::var(name).ok())
+        .with_judge(Box::new(|text| diagnose::judge_text("pasted text", text.as_bytes(), &Knobs::default())));
+    app.zone = jiff::tz::TimeZone::system();
+    app.label = label;
+    if let Some(name) = theme
+        && !app.set_theme(name)
+    {
+        let known: Vec<_> = app.themes().iter().map(|t| t.name.clone()).collect();
+        bail!("there is no theme '{}'; there are: {}", Clean::new(name), known.join(", "));
+    }
+    let mut save = |name: &str, text: &str| save(name, text);
+    let mut outside = Outside { save: &mut save, tmux: std::env::var_os("TMUX").is_some() };
+    Ok(ui::run(&mut app, messages, &mut outside)?)
+}
+
+/// Saves into the working folder under a name that is not taken; never over anything.
+fn save(name: &str, text: &str) -> Result<String, String> {
+    use std::os::unix::fs::OpenOptionsExt;
+    let (stem, end) = name.rsplit_once('.').unwrap_or((name, "txt"));
+    for attempt in 0..100 {
+        let name = if attempt == 0 { name.to_string() } else { format!("{stem}-{attempt}.{end}") };
+        match std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&name) {
+            Ok(mut file) => {
+                file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(|e| e.to_string())?;
+                return Ok(name);
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(error.to_string()),
+        }
+    }
+    Err("a hundred files of this name are there already".into())
+}
+
+/// One frame: reads what is there, asks the GPUs once, prints, leaves.
+fn once(args: &WatchArgs, files: &[PathBuf], stdin: bool, knobs: Knobs) -> Result<ExitCode> {
+    let (events, inbox) = sync_channel(WAITING);
+    let sources = open(files, stdin, &events);
+    let gpus = (!args.no_gpu).then(|| crate::source::gpu::spawn(Duration::from_secs(1), events.clone()));
+    drop(events);
+    let mut session = Session::new(knobs);
+    let start = Instant::now();
+    let expected = files.len() + usize::from(stdin);
+    loop {
+        let read = session.sources.values().filter(|s| s.caught_up && s.filling().is_none()).count() >= expected;
+        let asked = gpus.is_none()
+            || !session.gpus.is_empty()
+            || session.gpus.unavailable.is_some()
+            || start.elapsed() > ONCE_GPUS;
+        let left = ONCE.saturating_sub(start.elapsed());
+        if (read && asked) || left.is_zero() {
+            break;
+        }
+        match inbox.recv_timeout(left.min(Duration::from_millis(50))) {
+            Ok(event) => session.apply(event),
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => break,
+        }
+    }
+    // A file that nobody writes to any more has said all it will: its last line counts, whole or not.
+    for id in session.sources.keys().copied().collect::<Vec<_>>() {
+        session.apply(Event { at: Timestamp::now(), kind: EventKind::Ended { source: id } });
+    }
+    session.tick(Timestamp::now());
+    drop((sources, gpus));
+    let text = if args.json {
+        let mut text = serde_json::to_string_pretty(&frame::to_json(&session))?;
+        text.push('\n');
+        text
+    } else {
+        let (width, height) = args.size.unwrap_or_else(terminal_size);
+        let mut app = App::new(session);
+        app.zone = jiff::tz::TimeZone::system();
+        ui::frame_text(&app, width, height)
+    };
+    super::print(&text)
+}
+
+fn terminal_size() -> (u16, u16) {
+    let known = std::io::stdout().is_terminal().then(ratatui::crossterm::terminal::size).and_then(Result::ok);
+    known.filter(|(w, h)| *w >= 40 && *h >= 12).unwrap_or((100, 40))
+}

@@ -1,0 +1,179 @@
+//! What the screen shows and in which state: no drawing, no IO, no clock.
+
+use jiff::tz::TimeZone;
+
+use crate::{
+    model::{Clean, Timestamp, failure::Diagnosis},
+    session::Session,
+};
+
+use super::{
+    keymap::Keymap,
+    overlays::Overlay,
+    screens,
+    theme::{Depth, Glyphs, Theme, Tone},
+};
+
+/// The views, in the order of their keys.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Screen {
+    #[default]
+    Overview,
+    Charts,
+    Memory,
+    Gpus,
+    Log,
+    Diagnosis,
+    Paste,
+}
+
+impl Screen {
+    pub const ALL: [Self; 7] =
+        [Self::Overview, Self::Charts, Self::Memory, Self::Gpus, Self::Log, Self::Diagnosis, Self::Paste];
+
+    pub fn title(self) -> &'static str {
+        match self {
+            Self::Overview => "Overview",
+            Self::Charts => "Charts",
+            Self::Memory => "Memory",
+            Self::Gpus => "GPUs",
+            Self::Log => "Log",
+            Self::Diagnosis => "Diagnosis",
+            Self::Paste => "Paste",
+        }
+    }
+
+    /// The screen `by` places further in the row, round and round.
+    #[must_use]
+    pub fn beside(self, by: isize) -> Self {
+        let at = Self::ALL.iter().position(|s| *s == self).unwrap_or(0) as isize;
+        Self::ALL[(at + by).rem_euclid(Self::ALL.len() as isize) as usize]
+    }
+}
+
+/// A text that only the program's own words or cleaned ones make up, shown for some seconds.
+#[derive(Clone, Debug)]
+pub struct Toast {
+    pub text: Clean,
+    pub tone: Tone,
+    pub until: Option<Timestamp>,
+}
+
+/// How a pasted text is judged; the command line supplies it, as this module knows no parser.
+pub type Judge = Box<dyn Fn(&str) -> Diagnosis + Send>;
+
+/// Everything that the screen depends on.
+pub struct App {
+    pub session: Session,
+    pub screen: Screen,
+    pub overlay: Option<Overlay>,
+    /// Columns and rows of the terminal.
+    pub size: (u16, u16),
+    pub zone: TimeZone,
+    pub keymap: Keymap,
+    themes: Vec<Theme>,
+    theme: usize,
+    pub toast: Option<Toast>,
+    pub charts: screens::charts::State,
+    pub log: screens::log::State,
+    pub diagnosis: screens::diagnosis::State,
+    pub gpus: screens::gpu::State,
+    pub memory: screens::memory::State,
+    pub paste: screens::paste::State,
+    pub(super) judge: Option<Judge>,
+    /// A word at the right end of the tabs: "demo", "replay 4x".
+    pub label: Option<Clean>,
+}
+
+impl App {
+    pub fn new(session: Session) -> Self {
+        Self {
+            session,
+            screen: Screen::default(),
+            overlay: None,
+            size: (80, 24),
+            zone: TimeZone::UTC,
+            keymap: Keymap::default(),
+            themes: Theme::built_in(Depth::True, Glyphs::Braille),
+            theme: 0,
+            toast: None,
+            charts: screens::charts::State::default(),
+            log: screens::log::State::default(),
+            diagnosis: screens::diagnosis::State::default(),
+            gpus: screens::gpu::State::default(),
+            memory: screens::memory::State::default(),
+            paste: screens::paste::State::default(),
+            judge: None,
+            label: None,
+        }
+    }
+
+    /// Chooses colours, characters and theme by what the environment says of the terminal.
+    #[must_use]
+    pub fn for_terminal(mut self, env: &dyn Fn(&str) -> Option<String>) -> Self {
+        let depth = Depth::detect(env);
+        self.themes = Theme::built_in(depth, Glyphs::detect(env));
+        self.set_theme(Theme::first_choice(depth, env));
+        self
+    }
+
+    #[must_use]
+    pub fn with_judge(mut self, judge: Judge) -> Self {
+        self.judge = Some(judge);
+        self
+    }
+
+    pub fn themes(&self) -> &[Theme] {
+        &self.themes
+    }
+
+    pub fn theme(&self) -> &Theme {
+        &self.themes[self.theme]
+    }
+
+    pub(super) fn theme_index(&self) -> usize {
+        self.theme
+    }
+
+    pub(super) fn set_theme_index(&mut self, index: usize) {
+        self.theme = index.min(self.themes.len() - 1);
+    }
+
+    /// Chooses a theme by name; an unknown name changes nothing and gives `false`.
+    pub fn set_theme(&mut self, name: &str) -> bool {
+        match self.themes.iter().position(|t| t.name == name) {
+            Some(index) => {
+                self.theme = index;
+                true
+            }
+            None => false,
+        }
+    }
+
+    pub(super) fn set_glyphs(&mut self, glyphs: Glyphs) {
+        for theme in &mut self.themes {
+            theme.glyphs = glyphs;
+        }
+    }
+
+    /// Puts a user's own theme before the built-in ones.
+    pub fn add_theme(&mut self, theme: Theme) {
+        self.themes.insert(0, theme);
+        self.theme += 1;
+    }
+
+    /// Time of the newest event or tick.
+    pub fn now(&self) -> Option<Timestamp> {
+        self.session.now
+    }
+
+    /// The judgement that is shown: of the pasted text while that is open, else of the run.
+    pub fn shown_diagnosis(&self) -> Option<&Diagnosis> {
+        self.paste.diagnosis.as_ref().filter(|_| self.diagnosis.pasted).or_else(|| self.session.diagnosis())
+    }
+
+    pub(super) fn say(&mut self, text: &str, tone: Tone) {
+        let until = self.now().and_then(|now| now.checked_add(jiff::SignedDuration::from_secs(4)).ok());
+        self.toast = Some(Toast { text: Clean::new(text), tone, until });
+    }
+}

@@ -1,0 +1,157 @@
+//! A diagnosis in words: names of phases and causes, what to type, the report as Markdown.
+
+use std::fmt::Write as _;
+
+use crate::model::{
+    Bytes,
+    failure::{Change, Diagnosis, Failure, Fix, PhaseId, Verdict},
+    knobs::{Knob, Knobs},
+};
+
+/// What the job was doing, to stand after "died".
+pub fn phase_words(phase: PhaseId) -> &'static str {
+    match phase {
+        PhaseId::ModelLoad => "while the model was loaded",
+        PhaseId::Forward => "in the forward pass",
+        PhaseId::LogitsLoss => "at the logits and the loss",
+        PhaseId::Generation => "while generating",
+        PhaseId::Scoring => "while scoring completions",
+        PhaseId::Backward => "in the backward pass",
+        PhaseId::OptimizerStep => "at the optimizer's step",
+        PhaseId::DdpFsdpComm => "while ranks exchanged tensors",
+        PhaseId::Eval => "in the evaluation",
+        PhaseId::CheckpointSave => "while a checkpoint was saved",
+        PhaseId::KvCacheInit => "when the KV cache was set up",
+        PhaseId::WeightSync => "while weights were synchronised",
+        PhaseId::Dataloader => "in the data loader",
+        PhaseId::Unknown => "at a place that the log does not tell",
+    }
+}
+
+/// A cause by its id, for people.
+pub fn cause_words(id: &str) -> &str {
+    match id {
+        "too_big_model" => "the model itself is too big",
+        "activations" => "activations kept for the backward pass",
+        "logits" => "the logits of the whole vocabulary",
+        "kv_cache" => "the cache of keys and values",
+        "optimizer_state" => "the optimizer's states",
+        "fragmentation" => "fragmentation: free memory in pieces too small",
+        "other_process" => "another process on the card",
+        "leak_growth" => "memory that grows from step to step",
+        "cap_limit" => "a limit below the card's capacity",
+        "tiny_shm" => "/dev/shm is too small",
+        "host_ram" => "the host's memory",
+        "none" => "not out of memory",
+        "unknown" => "not known from this text",
+        other => other,
+    }
+}
+
+/// The frameworks in which a change can be spelt, the user's own first.
+fn trainer_first(knobs: &Knobs) -> Option<&str> {
+    knobs.str(Knob::Trainer)
+}
+
+/// How a change is typed in the user's framework; the knob itself where that is not known.
+pub fn how(change: &Change, knobs: &Knobs) -> String {
+    let own = trainer_first(knobs).and_then(|trainer| change.how.get(trainer));
+    let any = own.or_else(|| change.how.get("trl")).or_else(|| change.how.values().next());
+    any.map_or_else(|| format!("{}: {}", change.knob.as_str(), change.to), ToString::to_string)
+}
+
+/// Everything that a fix wants typed, a line each.
+pub fn words_of(fix: &Fix, knobs: &Knobs) -> Vec<String> {
+    let changes = fix.changes.iter().map(|change| how(change, knobs));
+    changes.chain(fix.commands.iter().map(ToString::to_string)).collect()
+}
+
+/// What the chosen fixes want typed; without a choice, the plan's command, else the first fix.
+pub fn command(failure: &Failure, chosen: &[&Fix], knobs: &Knobs) -> String {
+    if chosen.is_empty()
+        && let Some(command) = failure.plan.as_ref().and_then(|p| p.command.as_ref())
+    {
+        return format!("{command}\n");
+    }
+    let fixes: Vec<&Fix> = if chosen.is_empty() { failure.fixes.iter().take(1).collect() } else { chosen.to_vec() };
+    let lines: Vec<String> = fixes.iter().flat_map(|fix| words_of(fix, knobs)).collect();
+    if lines.is_empty() { String::new() } else { lines.join("\n") + "\n" }
+}
+
+/// The plan's configuration patch, or the chosen fixes as settings.
+pub fn patch(failure: &Failure, chosen: &[&Fix], knobs: &Knobs) -> String {
+    if chosen.is_empty()
+        && let Some(patch) = failure.plan.as_ref().and_then(|p| p.config_patch.as_ref())
+    {
+        return patch.clone();
+    }
+    command(failure, chosen, knobs)
+}
+
+/// `fits`, `tight`, … for people.
+pub fn verdict_words(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Fits => "fits",
+        Verdict::Tight => "tight",
+        Verdict::DoesNotFit => "too much",
+        Verdict::Unknown => "not known",
+    }
+}
+
+/// The whole diagnosis for an issue or a chat.
+pub fn markdown(diagnosis: &Diagnosis, knobs: &Knobs) -> String {
+    let mut out = String::new();
+    for failure in &diagnosis.failures {
+        let _ = writeln!(out, "## {}\n\n```text\n{}\n```\n", failure.summary, failure.message);
+        let place = &failure.place;
+        let _ = writeln!(
+            out,
+            "Where: {} line {}{}, {}.\n",
+            place.source,
+            place.line,
+            failure.rank.map(|r| format!(", rank {r}")).unwrap_or_default(),
+            phase_words(failure.phase.id)
+        );
+        let numbers = &failure.numbers;
+        let rows = [
+            ("requested", numbers.requested_bytes),
+            ("capacity", numbers.capacity_bytes),
+            ("free", numbers.free_bytes),
+            ("in use by the process", numbers.in_use_bytes),
+            ("allocated by PyTorch", numbers.allocated_bytes),
+            ("reserved, not allocated", numbers.reserved_unallocated_bytes),
+        ];
+        if rows.iter().any(|(_, bytes)| bytes.is_some()) {
+            out.push_str("| memory | |\n|---|---:|\n");
+            for (name, bytes) in rows.iter().filter_map(|(name, bytes)| bytes.map(|b| (name, b))) {
+                let _ = writeln!(out, "| {name} | {} |", Bytes(bytes));
+            }
+            out.push('\n');
+        }
+        for cause in &failure.causes {
+            let _ = writeln!(out, "* **{}**: {}", cause_words(cause.id), cause.summary);
+            for evidence in &cause.evidence {
+                let line = evidence.line.map(|l| format!("line {l}: ")).unwrap_or_default();
+                let _ = writeln!(out, "  * {line}`{}`", evidence.text.as_str().replace('`', "'"));
+            }
+        }
+        if !failure.fixes.is_empty() {
+            out.push_str("\n| fix | type | saves | predicted peak | | cost |\n|---|---|---:|---:|---|---|\n");
+            for fix in &failure.fixes {
+                let size = |bytes: Option<u64>| bytes.map_or_else(|| "?".to_string(), |b| Bytes(b).to_string());
+                let typed = words_of(fix, knobs).join("`<br>`").replace('|', "\\|");
+                let _ = writeln!(
+                    out,
+                    "| {} | `{typed}` | {} | {} | {} | {} |",
+                    fix.title,
+                    size(fix.saves_bytes),
+                    size(fix.predicted_peak_bytes),
+                    verdict_words(fix.verdict),
+                    fix.cost
+                );
+            }
+        }
+        out.push('\n');
+    }
+    out
+}

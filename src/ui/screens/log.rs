@@ -1,0 +1,425 @@
+//! The log itself: follow, scroll, search, filter.
+
+use ratatui::{
+    Frame,
+    crossterm::event::KeyEvent,
+    layout::Rect,
+    style::{Modifier, Style},
+    text::{Line, Span},
+    widgets::Paragraph,
+};
+use regex::{Regex, RegexBuilder};
+use unicode_width::UnicodeWidthChar;
+
+use crate::{
+    model::Clean,
+    session::{Source, log::LogLine},
+    ui::{
+        App, Cmd, Screen, Theme, Tone,
+        format::count,
+        input::{Input, Typed},
+        keymap::Action,
+        widgets::panel::{explain, panel},
+    },
+};
+
+/// Columns that one key press scrolls sideways.
+const SIDEWAYS: usize = 16;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mode {
+    Reading,
+    Searching,
+    Filtering,
+}
+
+#[derive(Clone, Debug)]
+pub struct State {
+    /// Which source, in their order; `None` is the one that spoke last.
+    source: Option<usize>,
+    /// Index of the first line shown; `None` follows the end.
+    top: Option<usize>,
+    left: usize,
+    wrap: bool,
+    mode: Mode,
+    typed: Input,
+    search: Option<Regex>,
+    filter: Option<Regex>,
+    /// Index of the line found or jumped to.
+    found: Option<usize>,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self {
+            source: None,
+            top: None,
+            left: 0,
+            wrap: false,
+            mode: Mode::Reading,
+            typed: Input::default(),
+            search: None,
+            filter: None,
+            found: None,
+        }
+    }
+}
+
+impl State {
+    /// The line that is being typed, with its prompt.
+    pub fn typing(&self) -> Option<(&'static str, &str)> {
+        match self.mode {
+            Mode::Reading => None,
+            Mode::Searching => Some(("search:", self.typed.as_str())),
+            Mode::Filtering => Some(("show only:", self.typed.as_str())),
+        }
+    }
+}
+
+/// What people type as a pattern: a regular expression, or the plain words where it is none. Case counts only where a
+/// capital is typed.
+pub fn pattern(text: &str) -> Option<Regex> {
+    if text.is_empty() {
+        return None;
+    }
+    let build = |source: &str| {
+        RegexBuilder::new(source).case_insensitive(!text.chars().any(char::is_uppercase)).size_limit(1 << 20).build()
+    };
+    build(text).or_else(|_| build(&regex::escape(text))).ok()
+}
+
+/// Style of a line by what it says: colours are made anew, never taken from the log.
+pub fn line_style(text: &Clean, theme: &Theme) -> Style {
+    let text = text.as_str();
+    let head = text.get(..text.floor_char_boundary(160)).unwrap_or(text);
+    let has = |words: &[&str]| words.iter().any(|w| head.contains(w));
+    if has(&["Traceback", "Error", "ERROR", "FATAL", "CRITICAL", "out of memory", "Killed"]) {
+        theme.critical
+    } else if has(&["WARN", "Warning", "warning"]) {
+        theme.warning
+    } else if has(&["DEBUG", "%|", "INFO"]) || head.trim_start().starts_with("File \"") {
+        theme.muted
+    } else {
+        theme.text
+    }
+}
+
+fn source(app: &App) -> Option<&Source> {
+    match app.log.source {
+        Some(n) => app.session.sources.values().nth(n),
+        None => super::overview::main_source(&app.session),
+    }
+}
+
+fn passes(line: &LogLine, filter: Option<&Regex>) -> bool {
+    filter.is_none_or(|f| f.is_match(line.text.as_str()))
+}
+
+/// Rows of text on this screen.
+fn page(app: &App) -> usize {
+    usize::from(app.size.1).saturating_sub(4).max(1)
+}
+
+/// Indices of the lines of a page, from `top` on or up to the end.
+fn visible(source: &Source, state: &State, rows: usize) -> Vec<usize> {
+    let lines = source.log.lines();
+    let wanted = |i: &usize| lines.get(*i).is_some_and(|l| passes(l, state.filter.as_ref()));
+    if let Some(top) = state.top {
+        (top..lines.len()).filter(wanted).take(rows).collect()
+    } else {
+        let mut last: Vec<usize> = (0..lines.len()).rev().filter(wanted).take(rows).collect();
+        last.reverse();
+        last
+    }
+}
+
+/// ```text
+/// ╭ log · train.log ─────────────────────── following · 1,234 lines ╮
+/// │  1233  {'loss': '2.6', …}                                       │
+/// │  1234  …                                                        │
+/// ╰─────────────────────────────────────────────────────────────────╯
+/// ```
+pub fn render(frame: &mut Frame, area: Rect, app: &App, theme: &Theme) {
+    let state = &app.log;
+    let Some(source) = source(app) else {
+        let inner = panel(frame, area, "log", Vec::new(), theme);
+        explain(frame, inner, "No log is watched", &["oomph train.log follows a log."], theme);
+        return;
+    };
+    let dot = theme.glyphs.pick(" · ", " - ");
+    let mut right = Vec::new();
+    if let Some(filter) = &state.filter {
+        right.push(Span::styled(format!("only {}{dot}", Clean::new(filter.as_str())), theme.accent));
+    }
+    right.push(match (state.top, source.ended) {
+        (None, false) => Span::styled("following", theme.good),
+        (None, true) => Span::styled("at the end", theme.muted),
+        (Some(_), _) => Span::styled("held", theme.warning),
+    });
+    let lost: u64 = source.losses.iter().map(|(_, bytes, _)| bytes).sum();
+    if lost > 0 {
+        right.push(Span::styled(format!("{dot}{} bytes not read", count(lost)), theme.warning));
+    }
+    right.push(Span::styled(format!("{dot}{} lines", count(source.log.last_number())), theme.muted));
+    let title = match app.session.sources.len() {
+        0 | 1 => format!("log{dot}{}", source.name),
+        n => format!("log{dot}{} ({} of {n})", source.name, source.id.0 + 1),
+    };
+    let inner = panel(frame, area, &title, right, theme);
+    let mut inside = Rect { x: inner.x + 1, width: inner.width.saturating_sub(2), ..inner };
+    if let Some(trouble) = &source.trouble
+        && inside.height > 1
+    {
+        let text = format!("cannot be read at present: {trouble}");
+        let text = crate::ui::format::fit(&text, usize::from(inside.width), theme.glyphs.pick("…", "~"));
+        frame.render_widget(Span::styled(text, theme.warning), Rect { height: 1, ..inside });
+        inside = Rect { y: inside.y + 1, height: inside.height - 1, ..inside };
+    }
+    if source.log.lines().is_empty() {
+        let text = format!("waiting for the first line of {}", source.name);
+        explain(frame, inside, &text, &["Lines appear here as they are written."], theme);
+        return;
+    }
+    let rows = usize::from(inside.height);
+    let indices = visible(source, state, rows);
+    if indices.is_empty() {
+        explain(frame, inside, "No line matches", &["& and an empty line show everything again."], theme);
+        return;
+    }
+    let digits = count(source.log.last_number()).len().max(3);
+    let numbers = if inside.width >= 60 { digits + 2 } else { 0 };
+    let width = usize::from(inside.width).saturating_sub(numbers);
+    let mut out: Vec<Line> = Vec::new();
+    for i in indices {
+        let Some(line) = source.log.lines().get(i) else { continue };
+        let here = state.found == Some(i);
+        let style = if line.number.is_none() { theme.accent } else { line_style(&line.text, theme) };
+        let style = if here { theme.selection } else { style };
+        let pieces = if state.wrap {
+            wrapped(line.text.as_str(), width)
+        } else {
+            vec![slice(line.text.as_str(), state.left, width)]
+        };
+        for (n, piece) in pieces.into_iter().enumerate() {
+            let mut spans = Vec::new();
+            if numbers > 0 {
+                let number = line.number.filter(|_| n == 0).map(count).unwrap_or_default();
+                spans.push(Span::styled(format!("{number:>digits$}  "), theme.faint));
+            }
+            spans.extend(highlighted(&piece, state.search.as_ref(), style, theme));
+            out.push(Line::from(spans));
+        }
+    }
+    let skip = if state.top.is_none() { out.len().saturating_sub(rows) } else { 0 };
+    frame.render_widget(Paragraph::new(out.split_off(skip)), inside);
+}
+
+/// The part of a line from column `left` on, `width` columns wide.
+fn slice(text: &str, left: usize, width: usize) -> String {
+    let (mut at, mut out, mut used) = (0, String::new(), 0);
+    for c in text.chars() {
+        let w = c.width().unwrap_or(0);
+        if at >= left {
+            if used + w > width {
+                break;
+            }
+            used += w;
+            out.push(c);
+        }
+        at += w;
+    }
+    out
+}
+
+/// A line in pieces of at most `width` columns.
+fn wrapped(text: &str, width: usize) -> Vec<String> {
+    let mut pieces = vec![String::new()];
+    let mut used = 0;
+    for c in text.chars() {
+        let w = c.width().unwrap_or(0);
+        if used + w > width && used > 0 {
+            if pieces.len() >= 60 {
+                break;
+            }
+            pieces.push(String::new());
+            used = 0;
+        }
+        used += w;
+        if let Some(last) = pieces.last_mut() {
+            last.push(c);
+        }
+    }
+    pieces
+}
+
+fn highlighted(text: &str, search: Option<&Regex>, style: Style, theme: &Theme) -> Vec<Span<'static>> {
+    let Some(search) = search else { return vec![Span::styled(text.to_string(), style)] };
+    let mut spans = Vec::new();
+    let mut from = 0;
+    for hit in search.find_iter(text).filter(|hit| !hit.is_empty()).take(64) {
+        spans.push(Span::styled(text[from..hit.start()].to_string(), style));
+        spans.push(Span::styled(hit.as_str().to_string(), theme.accent.add_modifier(Modifier::REVERSED)));
+        from = hit.end();
+    }
+    spans.push(Span::styled(text[from..].to_string(), style));
+    spans
+}
+
+/// A key while a pattern is typed. `false`: nothing is being typed.
+pub fn type_key(app: &mut App, key: &KeyEvent) -> bool {
+    if app.log.mode == Mode::Reading {
+        return false;
+    }
+    match app.log.typed.key(key) {
+        Typed::Accepted => {
+            let mode = app.log.mode;
+            app.log.mode = Mode::Reading;
+            if mode == Mode::Searching {
+                search(app, true);
+            }
+        }
+        Typed::Cancelled => {
+            if app.log.mode == Mode::Filtering {
+                app.log.filter = None;
+            } else {
+                app.log.search = None;
+            }
+            app.log.mode = Mode::Reading;
+        }
+        Typed::Changed => apply_typed(app),
+        Typed::Ignored => {}
+    }
+    true
+}
+
+/// Pasted text while a pattern is typed. `false`: nothing is being typed.
+pub fn type_text(app: &mut App, text: &str) -> bool {
+    if app.log.mode == Mode::Reading {
+        return false;
+    }
+    app.log.typed.push(text.lines().next().unwrap_or_default());
+    apply_typed(app);
+    true
+}
+
+fn apply_typed(app: &mut App) {
+    let wanted = pattern(app.log.typed.as_str());
+    match app.log.mode {
+        Mode::Filtering => app.log.filter = wanted,
+        Mode::Searching => app.log.search = wanted,
+        Mode::Reading => {}
+    }
+}
+
+pub fn act(app: &mut App, action: Action) -> Vec<Cmd> {
+    let rows = page(app);
+    match action {
+        Action::Up => scroll(app, -1),
+        Action::Down => scroll(app, 1),
+        Action::PageUp => scroll(app, -(rows as isize)),
+        Action::PageDown => scroll(app, rows as isize),
+        Action::Top => app.log.top = Some(0),
+        Action::Bottom => {
+            app.log.top = None;
+            app.log.found = None;
+        }
+        Action::Follow => app.log.top = if app.log.top.is_some() { None } else { top_now(app, rows) },
+        Action::Left => app.log.left = app.log.left.saturating_sub(SIDEWAYS),
+        Action::Right => app.log.left = (app.log.left + SIDEWAYS).min(100_000),
+        Action::Wrap => app.log.wrap = !app.log.wrap,
+        Action::Search | Action::Filter => {
+            app.log.mode = if action == Action::Search { Mode::Searching } else { Mode::Filtering };
+            app.log.typed.clear();
+            apply_typed(app);
+        }
+        Action::NextMatch => search(app, false),
+        Action::PreviousMatch => search(app, true),
+        Action::NextSource => {
+            let n = app.session.sources.len();
+            if n > 1 {
+                let now = source(app).map_or(0, |s| usize::from(s.id.0));
+                app.log.source = Some((now + 1) % n);
+                (app.log.top, app.log.found) = (None, None);
+            }
+        }
+        Action::Back => {
+            if app.log.filter.take().is_none() && app.log.search.take().is_none() {
+                app.log.top = None;
+            }
+            app.log.found = None;
+        }
+        _ => {}
+    }
+    Vec::new()
+}
+
+fn top_now(app: &App, rows: usize) -> Option<usize> {
+    visible(source(app)?, &app.log, rows).first().copied()
+}
+
+/// Moves by lines that pass the filter; the end of the log follows again.
+fn scroll(app: &mut App, by: isize) {
+    let rows = page(app);
+    let Some(top) = top_now(app, rows) else { return };
+    let Some(source) = source(app) else { return };
+    let lines = source.log.lines();
+    let filter = app.log.filter.as_ref();
+    let wanted = |i: &usize| lines.get(*i).is_some_and(|l| passes(l, filter));
+    let next = if by < 0 {
+        let back = by.unsigned_abs();
+        let above: Vec<usize> = (0..top).rev().filter(wanted).take(back).collect();
+        Some(above.last().copied().unwrap_or(top))
+    } else {
+        let below: Vec<usize> = (top..lines.len()).filter(wanted).take(by as usize + rows).collect();
+        // What is left fills less than a page: follow.
+        if below.len() < by as usize + rows || app.log.top.is_none() { None } else { below.get(by as usize).copied() }
+    };
+    app.log.top = next;
+}
+
+/// Goes to the next or the previous line that matches, round and round.
+fn search(app: &mut App, backwards: bool) {
+    let Some(pattern) = app.log.search.clone() else { return };
+    let rows = page(app);
+    let Some(source) = source(app) else { return };
+    let lines = source.log.lines();
+    let n = lines.len();
+    if n == 0 {
+        return;
+    }
+    let from = app.log.found.or_else(|| app.log.top.map(|t| t.saturating_sub(1))).unwrap_or(n).min(n);
+    let hit = |i: &usize| {
+        lines.get(*i).is_some_and(|l| passes(l, app.log.filter.as_ref()) && pattern.is_match(l.text.as_str()))
+    };
+    let found = if backwards {
+        (0..from).rev().chain((from..n).rev()).find(hit)
+    } else {
+        (from + 1..n).chain(0..(from + 1).min(n)).find(hit)
+    };
+    match found {
+        Some(i) => {
+            app.log.found = Some(i);
+            app.log.top = Some(i.saturating_sub(rows / 3));
+        }
+        None => app.say("no line matches", Tone::Warning),
+    }
+}
+
+/// Opens the log at a line, by its number.
+pub fn jump(app: &mut App, line: u64) {
+    let rows = page(app);
+    let at = app.session.sources.values().enumerate().find_map(|(n, source)| {
+        let lines = source.log.lines();
+        lines.iter().position(|l| l.number == Some(line)).map(|i| (n, i))
+    });
+    match at {
+        Some((source, i)) => {
+            app.screen = Screen::Log;
+            app.log.source = Some(source);
+            app.log.filter = None;
+            app.log.found = Some(i);
+            app.log.top = Some(i.saturating_sub(rows / 3));
+        }
+        None => app.say(&format!("line {line} is not in the part of the log that is kept"), Tone::Warning),
+    }
+}

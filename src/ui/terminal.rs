@@ -1,0 +1,512 @@
+//! The loop, and the terminal that it borrows: raw mode, the alternate screen, signals, the clipboard.
+//!
+//! Three threads: this one owns the state and draws into memory; one reads keys; one writes finished frames. A terminal
+//! that stops reading therefore holds up nothing: while a frame is still being written no other is drawn, and the next
+//! one shows the newest state.
+
+use std::{
+    cell::RefCell,
+    collections::VecDeque,
+    io::{self, IsTerminal, Write},
+    rc::Rc,
+    sync::{
+        Arc, Condvar, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+        mpsc::{self, Receiver, SyncSender},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use ratatui::{
+    Terminal,
+    backend::{Backend, ClearType, CrosstermBackend, WindowSize},
+    buffer::Cell,
+    crossterm::{
+        cursor, event, execute, queue,
+        terminal::{self, BeginSynchronizedUpdate, EndSynchronizedUpdate, EnterAlternateScreen, LeaveAlternateScreen},
+    },
+    layout::{Position, Size},
+};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTSTP};
+
+use super::{App, Cmd, Msg, theme::Tone, update, view};
+
+/// Least time between two frames that only data asked for. A key is answered at once.
+const FRAME: Duration = Duration::from_millis(50);
+/// Messages of the sources that wait here; more wait with their senders.
+const WAITING: usize = 256;
+/// Largest screen that is drawn.
+const MAX_COLUMNS: u16 = 500;
+const MAX_ROWS: u16 = 200;
+/// How long a terminal that does not read is waited for when leaving.
+const PATIENCE: Duration = Duration::from_millis(700);
+/// Largest text for the clipboard: terminals refuse more.
+const CLIPBOARD: usize = 64 << 10;
+
+/// Why the loop ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// The user left.
+    Quit,
+    /// A signal asked to leave.
+    Signal(i32),
+    /// The terminal is gone; there is nobody left to show anything to.
+    TerminalGone,
+}
+
+/// What the loop needs from outside.
+pub struct Outside<'a> {
+    /// Saves a text under a file name and gives the path, or why not.
+    pub save: &'a mut dyn FnMut(&str, &str) -> Result<String, String>,
+    /// The terminal is inside tmux, screen or neither: how the clipboard is reached.
+    pub tmux: bool,
+}
+
+/// Shows `app` until the user leaves. `messages` brings events and ticks; when it closes, the screen stays.
+pub fn run(app: &mut App, messages: Receiver<Msg>, outside: &mut Outside<'_>) -> io::Result<End> {
+    if !io::stdout().is_terminal() || !io::stdin().is_terminal() {
+        return Err(io::Error::other("the screen needs a terminal on standard input and output; try --once or --json"));
+    }
+    let mailbox = Arc::new(Mailbox::default());
+    watch_for_panics(&mailbox);
+    terminal::enable_raw_mode()?;
+    let guard = Restore;
+    enter(&mut io::stdout())?;
+
+    let signals = signal_hook::iterator::Signals::new([SIGTERM, SIGHUP, SIGINT, SIGQUIT, SIGTSTP])?;
+    let handle = signals.handle();
+    listen_to_signals(signals, &mailbox);
+    listen_to_keys(&mailbox);
+    listen_to_sources(messages, &mailbox);
+
+    let end = turn(app, &mailbox, outside);
+    mailbox.closed.store(true, Ordering::Relaxed);
+    mailbox.changed.notify_all();
+    handle.close();
+    drop(guard);
+    end
+}
+
+/// A panic of this thread gives the terminal back before it is reported; one of another thread becomes a message on
+/// the screen, which its text would otherwise tear.
+fn watch_for_panics(mailbox: &Arc<Mailbox>) {
+    let screen = thread::current().id();
+    let mailbox = Arc::clone(mailbox);
+    let before = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        if mailbox.closed.load(Ordering::Relaxed) {
+            before(info);
+        } else if thread::current().id() == screen {
+            mailbox.closed.store(true, Ordering::Relaxed);
+            restore(&mut io::stdout());
+            before(info);
+        } else {
+            let at = info.location().map(ToString::to_string).unwrap_or_default();
+            mailbox.urgent(Letter::Panicked(at));
+        }
+    }));
+}
+
+/// The loop itself.
+fn turn(app: &mut App, mailbox: &Arc<Mailbox>, outside: &mut Outside<'_>) -> io::Result<End> {
+    let mut terminal = Terminal::new(Frames::start())?;
+    let size = terminal.backend().size()?;
+    app.size = (size.width, size.height);
+    let mut dirty = true;
+    let mut urgent = true;
+    let mut drawn: Option<Instant> = None;
+    loop {
+        let due = drawn.map_or(Duration::ZERO, |at| FRAME.saturating_sub(at.elapsed()));
+        if dirty && (urgent || due.is_zero()) && terminal.backend().idle() {
+            terminal.draw(|frame| view(app, app.theme(), frame))?;
+            (dirty, urgent, drawn) = (false, false, Some(Instant::now()));
+        }
+        let wait = match dirty {
+            false => None,
+            true if terminal.backend().idle() => Some(due.max(Duration::from_millis(1))),
+            true => Some(Duration::from_millis(10)),
+        };
+        for letter in mailbox.collect(wait) {
+            let msg = match letter {
+                Letter::Signal(SIGTSTP) => {
+                    suspend(terminal.backend())?;
+                    terminal.clear()?;
+                    dirty = true;
+                    continue;
+                }
+                Letter::Signal(signal) => return Ok(End::Signal(signal)),
+                Letter::Panicked(at) => {
+                    app.say(&format!("a part of oomph failed and stopped ({at}); the rest goes on"), Tone::Critical);
+                    dirty = true;
+                    continue;
+                }
+                Letter::Gone => return Ok(End::TerminalGone),
+                Letter::Msg(msg) => msg,
+            };
+            if matches!(msg, Msg::Tick(_)) && !io::stdout().is_terminal() {
+                return Ok(End::TerminalGone);
+            }
+            urgent |= matches!(msg, Msg::Terminal(_));
+            dirty = true;
+            for cmd in update(app, msg) {
+                match cmd {
+                    Cmd::Quit => return Ok(End::Quit),
+                    Cmd::Redraw => terminal.clear()?,
+                    Cmd::Suspend => {
+                        suspend(terminal.backend())?;
+                        terminal.clear()?;
+                    }
+                    Cmd::Copy(text) => copy(app, terminal.backend_mut(), &text, outside),
+                    Cmd::Save { name, text } => match (outside.save)(&name, &text) {
+                        Ok(path) => app.say(&format!("saved to {path}"), Tone::Good),
+                        Err(why) => app.say(&format!("not saved: {why}"), Tone::Critical),
+                    },
+                }
+            }
+        }
+    }
+}
+
+/// Puts a text on the clipboard by OSC 52, which works over SSH; a text too long for that goes to a file.
+fn copy(app: &mut App, frames: &mut Frames, text: &str, outside: &mut Outside<'_>) {
+    if text.len() > CLIPBOARD {
+        match (outside.save)("oomph-copy.txt", text) {
+            Ok(path) => app.say(&format!("too long for the clipboard: saved to {path}"), Tone::Warning),
+            Err(why) => app.say(&format!("too long for the clipboard, and not saved: {why}"), Tone::Critical),
+        }
+        return;
+    }
+    frames.bytes(clipboard_sequence(text, outside.tmux).as_bytes());
+    app.say("copied", Tone::Good);
+}
+
+/// OSC 52. Inside tmux it is wrapped for the outer terminal as well, for a tmux that does not pass it on by itself.
+fn clipboard_sequence(text: &str, tmux: bool) -> String {
+    let plain = format!("\x1b]52;c;{}\x07", base64(text.as_bytes()));
+    if tmux { format!("{plain}\x1bPtmux;{}\x1b\\", plain.replace('\x1b', "\x1b\x1b")) } else { plain }
+}
+
+fn base64(data: &[u8]) -> String {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut out = String::with_capacity(data.len().div_ceil(3) * 4);
+    for chunk in data.chunks(3) {
+        let n = chunk.iter().enumerate().fold(0u32, |n, (i, b)| n | u32::from(*b) << (16 - 8 * i));
+        for i in 0..4 {
+            let digit = DIGITS[(n >> (18 - 6 * i)) as usize & 63];
+            out.push(if i <= chunk.len() { char::from(digit) } else { '=' });
+        }
+    }
+    out
+}
+
+fn enter(out: &mut impl Write) -> io::Result<()> {
+    execute!(
+        out,
+        EnterAlternateScreen,
+        event::EnableBracketedPaste,
+        event::EnableMouseCapture,
+        cursor::Hide,
+        terminal::Clear(terminal::ClearType::All)
+    )
+}
+
+/// Gives the terminal back as it was. Every step is tried, whatever became of the one before.
+fn restore(out: &mut impl Write) {
+    let _ = execute!(out, EndSynchronizedUpdate);
+    let _ = execute!(out, event::DisableMouseCapture, event::DisableBracketedPaste);
+    let _ = execute!(out, ratatui::crossterm::style::ResetColor, LeaveAlternateScreen, cursor::Show);
+    let _ = terminal::disable_raw_mode();
+}
+
+/// Restores the terminal when dropped; a terminal that does not read cannot hold the exit up.
+struct Restore;
+
+impl Drop for Restore {
+    fn drop(&mut self) {
+        let (done, finished) = mpsc::sync_channel(1);
+        let _ = thread::Builder::new().name("restore".into()).spawn(move || {
+            restore(&mut io::stdout());
+            let _ = done.send(());
+        });
+        if finished.recv_timeout(PATIENCE).is_err() {
+            let _ = terminal::disable_raw_mode();
+        }
+    }
+}
+
+/// Stops like any program that got `ctrl-z`, and comes back on `fg`.
+fn suspend(frames: &Frames) -> io::Result<()> {
+    frames.wait(PATIENCE);
+    restore(&mut io::stdout());
+    signal_hook::low_level::emulate_default_handler(SIGTSTP)?;
+    terminal::enable_raw_mode()?;
+    enter(&mut io::stdout())
+}
+
+enum Letter {
+    Msg(Msg),
+    Signal(i32),
+    /// Another thread panicked at this place in the source.
+    Panicked(String),
+    Gone,
+}
+
+/// Where keys, signals and data meet. Keys and signals are never held up by data.
+#[derive(Default)]
+struct Mailbox {
+    queues: Mutex<Queues>,
+    changed: Condvar,
+    closed: AtomicBool,
+}
+
+#[derive(Default)]
+struct Queues {
+    urgent: VecDeque<Letter>,
+    data: VecDeque<Msg>,
+}
+
+impl Mailbox {
+    fn urgent(&self, letter: Letter) {
+        self.queues.lock().unwrap_or_else(PoisonError::into_inner).urgent.push_back(letter);
+        self.changed.notify_all();
+    }
+
+    /// Waits while too much is unread, so that a source reads no faster than the screen can take in.
+    fn data(&self, msg: Msg) {
+        let mut queues = self.queues.lock().unwrap_or_else(PoisonError::into_inner);
+        while queues.data.len() >= WAITING && !self.closed.load(Ordering::Relaxed) {
+            queues = self.changed.wait(queues).unwrap_or_else(PoisonError::into_inner);
+        }
+        queues.data.push_back(msg);
+        drop(queues);
+        self.changed.notify_all();
+    }
+
+    /// Everything urgent and some of the data, waiting for it `wait` long or for ever.
+    fn collect(&self, wait: Option<Duration>) -> Vec<Letter> {
+        let mut queues = self.queues.lock().unwrap_or_else(PoisonError::into_inner);
+        if queues.urgent.is_empty() && queues.data.is_empty() {
+            queues = match wait {
+                None => self.changed.wait(queues).unwrap_or_else(PoisonError::into_inner),
+                Some(wait) => self.changed.wait_timeout(queues, wait).unwrap_or_else(PoisonError::into_inner).0,
+            };
+        }
+        let mut letters: Vec<Letter> = queues.urgent.drain(..).collect();
+        // Few at a time, so that a key pressed meanwhile is seen soon.
+        let some = queues.data.len().min(16);
+        letters.extend(queues.data.drain(..some).map(Letter::Msg));
+        drop(queues);
+        self.changed.notify_all();
+        letters
+    }
+}
+
+fn listen_to_signals(mut signals: signal_hook::iterator::Signals, mailbox: &Arc<Mailbox>) {
+    let mailbox = Arc::clone(mailbox);
+    let _ = thread::Builder::new().name("signals".into()).spawn(move || {
+        for signal in signals.forever() {
+            mailbox.urgent(Letter::Signal(signal));
+        }
+    });
+}
+
+fn listen_to_keys(mailbox: &Arc<Mailbox>) {
+    let mailbox = Arc::clone(mailbox);
+    let _ = thread::Builder::new().name("keys".into()).spawn(move || {
+        while !mailbox.closed.load(Ordering::Relaxed) {
+            match event::poll(Duration::from_millis(500))
+                .and_then(|any| if any { event::read().map(Some) } else { Ok(None) })
+            {
+                Ok(None) => {}
+                Ok(Some(event)) => mailbox.urgent(Letter::Msg(Msg::Terminal(event))),
+                Err(_) => {
+                    mailbox.urgent(Letter::Gone);
+                    return;
+                }
+            }
+        }
+    });
+}
+
+fn listen_to_sources(messages: Receiver<Msg>, mailbox: &Arc<Mailbox>) {
+    let mailbox = Arc::clone(mailbox);
+    let _ = thread::Builder::new().name("inbox".into()).spawn(move || {
+        for msg in messages {
+            if mailbox.closed.load(Ordering::Relaxed) {
+                return;
+            }
+            mailbox.data(msg);
+        }
+    });
+}
+
+/// The bytes of the frame that is being drawn.
+#[derive(Clone, Default)]
+struct Page(Rc<RefCell<Vec<u8>>>);
+
+impl Write for Page {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.borrow_mut().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Draws into memory and hands each finished frame to the thread that writes.
+struct Frames {
+    inner: CrosstermBackend<Page>,
+    page: Page,
+    /// Anything in the frame apart from the brackets of a synchronised update?
+    touched: bool,
+    writer: SyncSender<Vec<u8>>,
+    busy: Arc<AtomicBool>,
+}
+
+impl Frames {
+    fn start() -> Self {
+        let (writer, frames) = mpsc::sync_channel::<Vec<u8>>(1);
+        let busy = Arc::new(AtomicBool::new(false));
+        let done = Arc::clone(&busy);
+        let _ = thread::Builder::new().name("writer".into()).spawn(move || {
+            for frame in frames {
+                let mut out = io::stdout().lock();
+                let _ = out.write_all(&frame).and_then(|()| out.flush());
+                done.store(false, Ordering::Release);
+            }
+        });
+        let page = Page::default();
+        Self { inner: CrosstermBackend::new(page.clone()), page, touched: false, writer, busy }
+    }
+
+    /// Has the last frame been written?
+    fn idle(&self) -> bool {
+        !self.busy.load(Ordering::Acquire)
+    }
+
+    fn wait(&self, patience: Duration) {
+        let start = Instant::now();
+        while !self.idle() && start.elapsed() < patience {
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Sends bytes that are no cells.
+    fn bytes(&mut self, bytes: &[u8]) {
+        self.wait(PATIENCE);
+        self.send(bytes.to_vec());
+    }
+
+    fn send(&mut self, bytes: Vec<u8>) {
+        self.busy.store(true, Ordering::Release);
+        if self.writer.try_send(bytes).is_err() {
+            self.busy.store(false, Ordering::Release);
+        }
+    }
+}
+
+impl Backend for Frames {
+    type Error = io::Error;
+
+    fn draw<'a, I>(&mut self, content: I) -> io::Result<()>
+    where
+        I: Iterator<Item = (u16, u16, &'a Cell)>,
+    {
+        let mut content = content.peekable();
+        if content.peek().is_none() {
+            return Ok(());
+        }
+        if !self.touched {
+            queue!(self.inner, BeginSynchronizedUpdate)?;
+            self.touched = true;
+        }
+        self.inner.draw(content)
+    }
+
+    fn hide_cursor(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn show_cursor(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn get_cursor_position(&mut self) -> io::Result<Position> {
+        Ok(Position::ORIGIN)
+    }
+
+    fn set_cursor_position<P: Into<Position>>(&mut self, _position: P) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn clear(&mut self) -> io::Result<()> {
+        self.clear_region(ClearType::All)
+    }
+
+    fn clear_region(&mut self, clear_type: ClearType) -> io::Result<()> {
+        if !self.touched {
+            queue!(self.inner, BeginSynchronizedUpdate)?;
+            self.touched = true;
+        }
+        queue!(self.inner, ratatui::crossterm::style::ResetColor)?;
+        // `ClearType::AfterCursor` and its like would rest on a cursor that this backend does not keep.
+        let _ = clear_type;
+        queue!(self.inner, terminal::Clear(terminal::ClearType::All))
+    }
+
+    fn size(&self) -> io::Result<Size> {
+        let (columns, rows) = terminal::size()?;
+        Ok(Size::new(columns.min(MAX_COLUMNS), rows.min(MAX_ROWS)))
+    }
+
+    fn window_size(&mut self) -> io::Result<WindowSize> {
+        Ok(WindowSize { columns_rows: self.size()?, pixels: Size::ZERO })
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        if !std::mem::take(&mut self.touched) {
+            self.page.0.take();
+            return Ok(());
+        }
+        queue!(self.inner, EndSynchronizedUpdate)?;
+        let frame = self.page.0.take();
+        self.send(frame);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn base64_is_that_of_rfc_4648() {
+        let check = |text: &str, want: &str| assert_eq!(base64(text.as_bytes()), want);
+        check("", "");
+        check("f", "Zg==");
+        check("fo", "Zm8=");
+        check("foo", "Zm9v");
+        check("foobar", "Zm9vYmFy");
+    }
+
+    #[test]
+    fn tmux_gets_the_sequence_wrapped_too() {
+        assert_eq!(clipboard_sequence("hi", false), "\x1b]52;c;aGk=\x07");
+        assert!(clipboard_sequence("hi", true).ends_with("\x1bPtmux;\x1b\x1b]52;c;aGk=\x07\x1b\\"));
+    }
+
+    #[test]
+    fn keys_pass_waiting_data() {
+        let mailbox = Mailbox::default();
+        for _ in 0..100 {
+            mailbox.data(Msg::Quit);
+        }
+        mailbox.urgent(Letter::Signal(15));
+        let letters = mailbox.collect(Some(Duration::ZERO));
+        assert!(matches!(letters[0], Letter::Signal(15)));
+        assert_eq!(letters.len(), 17);
+    }
+}

@@ -1,0 +1,212 @@
+//! From state to cells: the frame around the screens, and frames without a terminal.
+
+use ratatui::{
+    Frame, Terminal,
+    backend::TestBackend,
+    layout::Rect,
+    style::Modifier,
+    text::{Line, Span},
+    widgets::Paragraph,
+};
+use unicode_width::UnicodeWidthStr;
+
+use super::{
+    App, Screen, Theme,
+    format::{clock, fit},
+    keymap::{Action, Scope},
+    overlays, screens,
+};
+
+/// The least terminal in which anything can be read.
+pub const LEAST: (u16, u16) = (30, 8);
+
+/// Rows that the tabs and the footer take, by the height of the terminal.
+pub fn body(area: Rect) -> (Option<Rect>, Rect, Option<Rect>) {
+    let tabs = area.height >= 10;
+    let footer = area.height >= 10;
+    let top = u16::from(tabs);
+    let bottom = u16::from(footer);
+    let row = |y| Rect { y, height: 1, ..area };
+    let middle = Rect { y: area.y + top, height: area.height - top - bottom, ..area };
+    (tabs.then(|| row(area.y)), middle, footer.then(|| row(area.y + area.height - 1)))
+}
+
+/// ```text
+///  oomph  1 Overview  2 Charts  3 Memory …                      14:05:09     tabs
+/// ╭──────────────────────────────────────────────────────────────────────╮
+/// │ the screen, or an overlay on it                                      │
+/// ╰──────────────────────────────────────────────────────────────────────╯
+///  d diagnosis  p paste  ? help  q quit                                      footer
+/// ```
+pub fn view(app: &App, theme: &Theme, frame: &mut Frame) {
+    let area = frame.area();
+    if area.width == 0 || area.height == 0 {
+        return;
+    }
+    if area.width < LEAST.0 || area.height < LEAST.1 {
+        let text = format!("too small: {}x{} of {}x{}", area.width, area.height, LEAST.0, LEAST.1);
+        let text = if usize::from(area.width) < text.len() { "too small".to_string() } else { text };
+        let row = Rect { y: area.y + area.height / 2, height: 1, ..area };
+        frame.render_widget(Paragraph::new(text).centered(), row);
+        return;
+    }
+    let (tabs, middle, footer) = body(area);
+    if let Some(row) = tabs {
+        draw_tabs(frame, row, app, theme);
+    }
+    match app.screen {
+        Screen::Overview => screens::overview::render(frame, middle, app, theme),
+        Screen::Charts => screens::charts::render(frame, middle, app, theme),
+        Screen::Memory => screens::memory::render(frame, middle, app, theme),
+        Screen::Gpus => screens::gpu::render(frame, middle, app, theme),
+        Screen::Log => screens::log::render(frame, middle, app, theme),
+        Screen::Diagnosis => screens::diagnosis::render(frame, middle, app, theme),
+        Screen::Paste => screens::paste::render(frame, middle, app, theme),
+    }
+    if let Some(row) = footer {
+        draw_footer(frame, row, app, theme);
+    }
+    if let Some(overlay) = &app.overlay {
+        overlays::render(frame, area, overlay, app, theme);
+    }
+}
+
+/// Where each tab stands: its first column and its width.
+pub fn tabs(width: u16) -> Vec<(Screen, u16, String)> {
+    let long: usize = Screen::ALL.iter().map(|s| s.title().len() + 5).sum::<usize>() + 18;
+    let mut x = if usize::from(width) >= long { 8 } else { 1 };
+    let mut out = Vec::new();
+    for (i, screen) in Screen::ALL.into_iter().enumerate() {
+        let text = if usize::from(width) >= long {
+            format!("{} {}", i + 1, screen.title())
+        } else if width >= 70 {
+            format!("{}{}", i + 1, screen.title().chars().take(6).collect::<String>())
+        } else {
+            format!("{}{}", i + 1, screen.title().chars().take(3).collect::<String>())
+        };
+        let needed = text.width() as u16;
+        out.push((screen, x, text));
+        x += needed + if usize::from(width) >= long { 3 } else { 1 };
+    }
+    out
+}
+
+fn draw_tabs(frame: &mut Frame, row: Rect, app: &App, theme: &Theme) {
+    let tabs = tabs(row.width);
+    let buffer = frame.buffer_mut();
+    if tabs.first().is_some_and(|(_, x, _)| *x > 2) {
+        buffer.set_string(row.x + 1, row.y, "oomph", theme.accent.add_modifier(Modifier::BOLD));
+    }
+    let mut end = row.x;
+    for (screen, x, text) in &tabs {
+        let here = *screen == app.screen;
+        let bell = *screen == Screen::Diagnosis && app.session.diagnosis().is_some_and(|d| d.first_oom().is_some());
+        let style = match (here, bell) {
+            (true, _) => theme.selection,
+            (false, true) => theme.critical,
+            (false, false) => theme.muted,
+        };
+        let room = usize::from(row.width.saturating_sub(*x + 1));
+        let shown = fit(text, room, "");
+        buffer.set_string(row.x + x, row.y, &shown, style);
+        end = row.x + x + shown.width() as u16;
+    }
+    let mut right = Vec::new();
+    if let Some(label) = &app.label {
+        right.push((format!("{label} "), theme.warning));
+    }
+    if let Some(now) = app.now() {
+        right.push((clock(now, &app.zone), theme.muted));
+    }
+    let needed: usize = right.iter().map(|(text, _)| text.width()).sum();
+    let from = usize::from(row.width).saturating_sub(needed + 1);
+    if needed > 0 && from > usize::from(end - row.x) + 1 {
+        let mut x = row.x + from as u16;
+        for (text, style) in right {
+            buffer.set_string(x, row.y, &text, style);
+            x += text.width() as u16;
+        }
+    }
+}
+
+fn draw_footer(frame: &mut Frame, row: Rect, app: &App, theme: &Theme) {
+    if let Some(toast) = &app.toast {
+        let text = fit(toast.text.as_str(), usize::from(row.width).saturating_sub(2), theme.glyphs.pick("…", "~"));
+        frame.render_widget(Line::from(Span::styled(format!(" {text}"), theme.tone(toast.tone))), row);
+        return;
+    }
+    if let Some((prompt, text)) = prompt(app) {
+        let line = Line::from(vec![
+            Span::styled(format!(" {prompt} "), theme.accent),
+            Span::styled(text.to_string(), theme.bright),
+            Span::styled(theme.glyphs.pick("▏", "_"), theme.accent),
+        ]);
+        frame.render_widget(line, row);
+        return;
+    }
+    let mut spans = vec![Span::raw(" ")];
+    let mut used = 1;
+    let own = app.keymap.on(app.screen).filter(|b| matches!(b.scope, Scope::On(_)));
+    let everywhere = app.keymap.on(app.screen).filter(|b| b.scope == Scope::Everywhere);
+    // Help and the way out are always worth their place; the rest is cut from the end.
+    let always = |a: Action| matches!(a, Action::Help | Action::Quit);
+    let kept: usize = app
+        .keymap
+        .bindings()
+        .iter()
+        .filter(|b| always(b.action))
+        .map(|b| hint(b).map_or(0, |(key, word)| key.width() + word.width() + 3))
+        .sum();
+    let room = usize::from(row.width).saturating_sub(1);
+    let mut last = Vec::new();
+    for binding in own.chain(everywhere) {
+        let Some((key, word)) = hint(binding) else { continue };
+        if binding.action == Action::Show(app.screen) {
+            continue;
+        }
+        let needed = key.width() + word.width() + 3;
+        let pair = [Span::styled(key, theme.accent), Span::styled(format!(" {word}  "), theme.muted)];
+        if always(binding.action) {
+            last.extend(pair);
+        } else if used + needed + kept <= room {
+            used += needed;
+            spans.extend(pair);
+        }
+    }
+    spans.extend(last);
+    frame.render_widget(Line::from(spans), row);
+}
+
+fn hint(binding: &super::keymap::Binding) -> Option<(String, &'static str)> {
+    Some((binding.keys.first()?.to_string(), binding.footer?))
+}
+
+/// The line that is being typed at the bottom, with its prompt.
+fn prompt(app: &App) -> Option<(&'static str, &str)> {
+    match app.screen {
+        Screen::Charts => app.charts.typing().map(|text| ("filter:", text)),
+        Screen::Log => app.log.typing(),
+        _ => None,
+    }
+}
+
+/// One frame of `app` as plain text, for a pipe or a file. Lines have no blanks at their ends.
+pub fn frame_text(app: &App, width: u16, height: u16) -> String {
+    let (width, height) = (width.clamp(1, 500), height.clamp(1, 200));
+    let Ok(mut terminal) = Terminal::new(TestBackend::new(width, height));
+    let Ok(_) = terminal.draw(|frame| view(app, app.theme(), frame));
+    let buffer = terminal.backend().buffer();
+    let mut out = String::new();
+    for y in 0..height {
+        let mut line = String::new();
+        let mut x = 0;
+        while x < width {
+            let symbol = buffer[(x, y)].symbol();
+            line.push_str(symbol);
+            x += (symbol.width() as u16).max(1);
+        }
+        out.push_str(line.trim_end());
+        out.push('\n');
+    }
+    out
+}

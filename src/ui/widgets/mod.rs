@@ -1,0 +1,7 @@
+//! Drawing pieces that several screens share. They know styles and numbers, never the application.
+
+pub mod bar;
+pub mod canvas;
+pub mod chart;
+pub mod panel;
+pub mod row;
