@@ -201,7 +201,7 @@ mod tests {
     #[test]
     fn bars_fold_to_their_last_frame() {
         assert_eq!(shown(&[b"a\r\n\r 0%|\r 5%|#\r      \r{'loss': 1}\nb"]), ["1:0:a", "2:3:{'loss': 1}", "3:34:b"]);
-        assert_eq!(shown(&[b"  0%|\r 50%|#\r100%|##\nend\n"]), ["1:0:100%|##", "2:23:end"]);
+        assert_eq!(shown(&[b"  0%|\r 50%|#\r100%|##\nend\n"]), ["1:0:100%|##", "2:21:end"]);
     }
 
     #[test]

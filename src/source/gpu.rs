@@ -122,7 +122,7 @@ fn watch(interval: Duration, events: &SyncSender<Event>, stop: &AtomicBool, slot
         if hung {
             tell(events, "the NVIDIA driver stopped answering", "oomph asks again by itself; see dmesg for Xid lines");
         }
-        thread::sleep(pause.min(Duration::from_secs(60)));
+        thread::sleep(pause.min(Duration::from_mins(1)));
         pause *= 2;
     }
 }

@@ -15,7 +15,7 @@ const MAX_ENTRIES: usize = 20_000;
 const MAX_LOGS: usize = 4;
 const MAX_EVENT_FILES: usize = 8;
 /// A log older than the newest by more than this is of another day's attempt.
-const SAME_RUN: Duration = Duration::from_secs(12 * 60 * 60);
+const SAME_RUN: Duration = Duration::from_hours(12);
 
 /// What a file is, by its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

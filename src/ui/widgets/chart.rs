@@ -417,8 +417,8 @@ mod tests {
         let buckets: Vec<Bucket> = (0..=9).map(|i| bucket(f64::from(i), f64::from(i))).collect();
         let chart = Chart { lines: vec![Line::of(&buckets, Style::new())], x: (0.0, 9.0), ..Chart::default() };
         let rows = drawn(&chart, 18, 4, Glyphs::Ascii);
-        assert_eq!(rows[0].trim_end(), "     9 +       **");
-        assert_eq!(rows[3].trim_end(), "     0 +**");
+        assert_eq!(rows[0].trim_end(), "   9 +          **");
+        assert_eq!(rows[3].trim_end(), "   0 +**");
     }
 
     #[test]
