@@ -2,7 +2,7 @@
 
 use std::{
     fs::File,
-    io::{self, Read},
+    io::{self, IsTerminal, Read},
     path::PathBuf,
     process::ExitCode,
 };
@@ -16,18 +16,39 @@ use crate::{
     parse::{facts::Facts, oom::Scanner},
 };
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Format {
+    Text,
+    Json,
+    /// Ready for an issue: secrets, user names and home folders are taken out
+    Markdown,
+}
+
 /// Read pasted or saved logs; name each out-of-memory failure, its cause, and what will make it fit.
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  oomph diagnose train.log
+  oomph diagnose -                                    paste, then Ctrl-D
+  oomph diagnose --config grpo.yaml --method grpo train.log    with a plan that has figures
+  kubectl logs pod | oomph diagnose --json - | jq .
+  oomph diagnose --format markdown train.log > issue.md
+
+Exit status: 0 no failure found, 1 found, 2 could not read.")]
 pub struct DiagnoseArgs {
     /// Log files; `-` or nothing reads standard input
     #[arg(value_name = "FILE")]
     files: Vec<PathBuf>,
-    /// JSON (schema oomph.diagnosis/1)
+    /// JSON (schema oomph.diagnosis/1): the same as --format json
     #[arg(long)]
     json: bool,
+    /// How to print it
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    format: Format,
     #[command(flatten)]
     job: super::knobs::KnobArgs,
 }
+
+use super::report;
 
 /// # Errors
 /// When a file cannot be read.
@@ -39,8 +60,14 @@ pub fn run(args: &DiagnoseArgs) -> Result<ExitCode> {
     for path in files {
         let name = Clean::new(&path.to_string_lossy());
         let mut input: Box<dyn Read> = if path.as_os_str() == "-" {
+            if io::stdin().is_terminal() {
+                eprintln!("oomph: paste the text of the failure, then press Ctrl-D on an empty line");
+            }
             Box::new(io::stdin().lock())
         } else {
+            if path.is_dir() {
+                anyhow::bail!("{name} is a folder: name the log file in it");
+            }
             Box::new(File::open(path).with_context(|| name.to_string())?)
         };
         let mut scanner = Scanner::new(name.clone());
@@ -59,8 +86,20 @@ pub fn run(args: &DiagnoseArgs) -> Result<ExitCode> {
         incidents.extend_from_slice(scanner.incidents());
     }
     let diagnosis = diagnose(&incidents, &knobs);
-    let text = if args.json { serde_json::to_string_pretty(&diagnosis)? } else { format!("{}", diagnosis.summary) };
-    super::print(&(text + "\n"))?;
+    let text = match args.format {
+        _ if args.json => serde_json::to_string_pretty(&diagnosis)? + "\n",
+        Format::Json => serde_json::to_string_pretty(&diagnosis)? + "\n",
+        Format::Markdown => report::markdown(&diagnosis, &knobs),
+        Format::Text => {
+            let terminal = io::stdout().is_terminal();
+            let plain = std::env::var_os("NO_COLOR").is_some_and(|v| !v.is_empty())
+                || std::env::var("TERM").is_ok_and(|t| t == "dumb");
+            let columns =
+                terminal.then(ratatui::crossterm::terminal::size).and_then(Result::ok).map_or(100, |(w, _)| w);
+            report::text(&diagnosis, &knobs, usize::from(columns), report::Paint(terminal && !plain))
+        }
+    };
+    super::print(&text)?;
     Ok(ExitCode::from(u8::from(diagnosis.failures.iter().any(|f| f.is_oom))))
 }
 

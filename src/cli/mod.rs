@@ -8,6 +8,7 @@ mod history;
 pub mod knobs;
 mod metrics;
 mod record;
+pub mod report;
 mod run;
 mod watch;
 
@@ -33,6 +34,11 @@ pub enum Command {
     Diagnose(diagnose::DiagnoseArgs),
     Demo(demo::DemoArgs),
     Estimate(estimate::EstimateArgs),
+    /// Explain a fix in prose; without an id, list them
+    Explain {
+        /// Id of a fix, such as fused_optimizer
+        id: Option<String>,
+    },
     Run(run::RunArgs),
     History(history::HistoryArgs),
     /// Reads the GPUs for the dashboard.
@@ -57,6 +63,18 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         Some(Command::Watch(args)) => watch::run(&args),
         Some(Command::Demo(args)) => demo::run(&args),
         Some(Command::Diagnose(args)) => diagnose::run(&args),
+        Some(Command::Explain { id: None }) => {
+            let all: Vec<String> =
+                crate::diagnose::fixes::SPECS.iter().map(|s| format!("{:<30} {}", s.id, s.title)).collect();
+            print(&(all.join("\n") + "\n"))
+        }
+        Some(Command::Explain { id: Some(id) }) => match report::explain(&id) {
+            Some(text) => print(&text),
+            None => anyhow::bail!(
+                "nothing is known by the id '{}'; `oomph explain` lists the ids",
+                crate::model::Clean::new(&id)
+            ),
+        },
         Some(Command::Estimate(args)) => estimate::run(&args),
         Some(Command::Run(args)) => run::run(&args),
         Some(Command::History(args)) => history::run(&args),

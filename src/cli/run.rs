@@ -155,8 +155,8 @@ fn tell(args: &RunArgs, session: &Session, status: ExitStatus) {
         eprintln!("oomph: the command failed ({status}); nothing in its output says that memory ran out");
         return;
     };
-    eprintln!("\n{}", diagnosis.summary);
-    let report = diagnosis.summary.to_string();
+    eprintln!("\n{}", super::report::text(diagnosis, session.knobs(), 100, super::report::Paint(false)));
+    let report = super::report::markdown(diagnosis, session.knobs());
     if let Some(path) = &args.report {
         match std::fs::write(path, &report) {
             Ok(()) => eprintln!("oomph: report written to {}", path.display()),

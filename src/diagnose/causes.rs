@@ -119,15 +119,16 @@ fn fragmentation(case: &Case<'_>) -> Option<Found> {
     let requested = n.requested_bytes?;
     let reserved = case.incident.details.get("reserved_total_bytes").map(|r| *r as u64);
     let unused = n.reserved_unallocated_bytes.or_else(|| Some(reserved?.saturating_sub(n.allocated_bytes?)))?;
-    let free = n.free_bytes.unwrap_or(0);
     let limit = n.allowed_bytes.or(n.capacity_bytes)?;
     let held = n.allocated_bytes.unwrap_or(0) + unused;
+    // Under a limit only what is left of it is free, whatever the card has.
+    let free = if n.allowed_bytes.is_some() { limit.saturating_sub(held) } else { n.free_bytes.unwrap_or(0) };
     if unused < requested.saturating_sub(free) || unused < limit / 50 {
         return None;
     }
-    let full = (n.allocated_bytes? + requested) as f64 / limit as f64;
+    let full = n.in_use_bytes.unwrap_or(held).min(limit) as f64 / limit as f64;
     let tail = if full > 0.85 {
-        format!("; even so the card would be {:.0} % full of live tensors, so the next levers matter too", full * 100.0)
+        format!("; and the card is {:.0} % full anyway, so the next levers matter too", full * 100.0)
     } else {
         String::new()
     };

@@ -10,7 +10,7 @@ pub mod format;
 mod input;
 pub mod keymap;
 mod overlays;
-mod report;
+pub mod report;
 pub mod screens;
 mod standing;
 mod terminal;

@@ -1,0 +1,264 @@
+//! A diagnosis as text for a terminal: the picture of the card, what, why, and what to change.
+
+use std::fmt::Write;
+
+use crate::{
+    diagnose::fixes,
+    model::{
+        Bytes, Clean,
+        failure::{Diagnosis, Failure, Fix, Memory, Verdict},
+        knobs::{Knob, Knobs},
+    },
+    ui::report::{phase_words, verdict_words},
+};
+
+/// Colours, where the terminal has them and nobody said NO_COLOR.
+#[derive(Clone, Copy, Debug)]
+pub struct Paint(pub bool);
+
+impl Paint {
+    fn with(self, code: &str, text: &str) -> String {
+        if self.0 { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_string() }
+    }
+
+    fn bold(self, text: &str) -> String {
+        self.with("1", text)
+    }
+
+    fn dim(self, text: &str) -> String {
+        self.with("2", text)
+    }
+
+    fn bad(self, text: &str) -> String {
+        self.with("1;31", text)
+    }
+
+    fn good(self, text: &str) -> String {
+        self.with("32", text)
+    }
+}
+
+/// The whole answer in lines of at most `width` columns.
+pub fn text(diagnosis: &Diagnosis, knobs: &Knobs, width: usize, paint: Paint) -> String {
+    let width = width.clamp(40, 110);
+    let mut out = String::new();
+    if diagnosis.failures.is_empty() {
+        out.push_str("No out-of-memory failure found in this text.\n");
+        return out;
+    }
+    for (nth, failure) in diagnosis.failures.iter().enumerate() {
+        if nth > 0 {
+            out.push('\n');
+        }
+        one(&mut out, failure, knobs, width, paint);
+    }
+    out
+}
+
+fn one(out: &mut String, f: &Failure, knobs: &Knobs, width: usize, paint: Paint) {
+    if !f.is_oom {
+        let reason = f.causes.first().map_or("", |c| c.summary.as_str());
+        wrap(out, &format!("{} ", paint.bold("Not out of memory:")), reason, width, 2);
+        let _ = writeln!(out, "  {}", paint.dim(&place(f)));
+        return;
+    }
+    let memory = match f.memory {
+        Memory::Host => "Host memory ran out",
+        Memory::Shm => "Shared memory (/dev/shm) ran out",
+        Memory::Gpu | Memory::None => "GPU memory ran out",
+    };
+    let on = match (f.rank, f.device) {
+        (Some(rank), Some(device)) => format!(" on rank {rank}, GPU {device}"),
+        (Some(rank), None) => format!(" on rank {rank}"),
+        (None, Some(device)) => format!(" on GPU {device}"),
+        (None, None) => String::new(),
+    };
+    let _ = writeln!(out, "{} {}{on}", paint.bad(memory), phase_words(f.phase.id));
+    let _ = writeln!(out, "  {}", paint.dim(&place(f)));
+    card(out, f, width, paint);
+    let _ = writeln!(out, "\n{}", paint.bold("Why"));
+    for cause in f.causes.iter().take(3) {
+        let sure = match cause.score {
+            s if s >= 0.8 => "",
+            s if s >= 0.5 => "likely: ",
+            _ => "perhaps: ",
+        };
+        wrap(out, "  ", &format!("{sure}{}", cause.summary), width, 4);
+    }
+    for evidence in f.phase.evidence.iter().take(1) {
+        let line = evidence.line.map_or(String::new(), |l| format!("line {l}: "));
+        let _ = writeln!(out, "  {}", paint.dim(&cut(&format!("{line}{}", evidence.text), width - 2)));
+    }
+    if !f.echoes.is_empty() {
+        let _ = writeln!(
+            out,
+            "  {}",
+            paint.dim(&format!("{} further lines only echo it (other ranks, the launcher)", f.echoes.len()))
+        );
+    }
+    plan(out, f, knobs, width, paint);
+    let _ = writeln!(out, "\n{}", paint.bold("What to change"));
+    let told = |fix: &&Fix| fix.id != "other" || !fix.commands.is_empty();
+    for (nth, fix) in f.fixes.iter().filter(told).take(5).enumerate() {
+        list(out, nth + 1, fix, knobs, width, paint);
+    }
+}
+
+fn place(f: &Failure) -> String {
+    let source = if f.place.source.is_empty() { "the text" } else { f.place.source.as_str() };
+    format!("{source}, line {} ({})", f.place.line, f.kind)
+}
+
+/// The card to scale: what is in it, and the request that did not fit.
+fn card(out: &mut String, f: &Failure, width: usize, paint: Paint) {
+    let n = &f.numbers;
+    let Some(capacity) = n.allowed_bytes.or(n.capacity_bytes).filter(|c| *c > 0) else { return };
+    let Some(allocated) = n.allocated_bytes else { return };
+    let unused = n.reserved_unallocated_bytes.unwrap_or(0);
+    let others: u64 =
+        if n.allowed_bytes.is_some() { 0 } else { f.other_processes.iter().filter_map(|p| p.bytes).sum() };
+    let free =
+        if n.allowed_bytes.is_some() { capacity.saturating_sub(allocated + unused) } else { n.free_bytes.unwrap_or(0) };
+    let rest = capacity.saturating_sub(allocated + unused + others + free);
+    let parts = [
+        ('█', allocated, "allocated by PyTorch"),
+        ('▓', unused, "reserved, unused"),
+        ('▒', others, "other processes"),
+        ('░', rest, "context, libraries and what is not told"),
+        ('·', free, "free"),
+    ];
+    let columns = width.saturating_sub(4).clamp(20, 72);
+    let total: u64 = parts.iter().map(|(_, b, _)| b).sum::<u64>().max(1);
+    let mut bar = String::new();
+    for (glyph, bytes, _) in parts {
+        let cells = (bytes as f64 / total as f64 * columns as f64).round() as usize;
+        let cells = if bytes > 0 { cells.max(1) } else { 0 };
+        bar.extend(std::iter::repeat_n(glyph, cells));
+    }
+    let bar: String = bar.chars().take(columns).collect();
+    let limit = if n.allowed_bytes.is_some() { "allowed" } else { "on the card" };
+    let _ = writeln!(out, "\n  {bar}  {} {limit}", paint.bold(&Bytes(capacity).to_string()));
+    if let Some(requested) = n.requested_bytes {
+        let cells = ((requested as f64 / total as f64 * columns as f64).round() as usize).clamp(1, columns);
+        let ask: String = std::iter::repeat_n('▚', cells).collect();
+        let _ = writeln!(out, "  {}  {} asked for", paint.bad(&ask), paint.bold(&Bytes(requested).to_string()));
+    }
+    for (glyph, bytes, what) in parts.iter().filter(|(_, b, _)| *b > 0) {
+        let _ = writeln!(out, "  {glyph} {:>10}  {what}", Bytes(*bytes).to_string());
+    }
+    for process in f.other_processes.iter().take(4) {
+        if let Some(bytes) = process.bytes {
+            let _ = writeln!(out, "    {:>10}  pid {}", Bytes(bytes).to_string(), process.pid);
+        }
+    }
+}
+
+fn plan(out: &mut String, f: &Failure, knobs: &Knobs, width: usize, paint: Paint) {
+    let Some(plan) = f.plan.as_ref().filter(|p| p.predicted_peak_bytes.is_some()) else {
+        if f.memory == Memory::Gpu && knobs.value(Knob::Model).is_none() {
+            wrap(
+                out,
+                "\n  ",
+                "For figures and a plan, say what ran: --config train.yaml, or --model and --set.",
+                width,
+                2,
+            );
+        }
+        return;
+    };
+    let _ = writeln!(out, "\n{} {}", paint.bold("The plan:"), paint.good(verdict_words(plan.verdict)));
+    for (knob, value) in &plan.changes {
+        let from = knob
+            .parse::<Knob>()
+            .ok()
+            .and_then(|k| knobs.value(k).cloned())
+            .map_or(String::new(), |v| format!(" (was {v})"));
+        let _ = writeln!(out, "  {}{}", paint.bold(&format!("{knob}: {value}")), paint.dim(&from));
+    }
+    wrap(out, "  ", plan.note.as_str(), width, 2);
+}
+
+fn list(out: &mut String, number: usize, fix: &Fix, knobs: &Knobs, width: usize, paint: Paint) {
+    let predicted = match (fix.predicted_peak_bytes, fix.verdict) {
+        (Some(bytes), verdict) if verdict != Verdict::Unknown => {
+            format!("  {} {}", Bytes(bytes), verdict_words(verdict))
+        }
+        _ => String::new(),
+    };
+    let _ = writeln!(out, "  {number}. {}{}", paint.bold(fix.title.as_str()), predicted);
+    let trainer = knobs.str(Knob::Trainer);
+    if let Some((framework, how)) = fixes::spec(fix.id).and_then(|s| fixes::how(s, trainer)) {
+        wrap(out, "     ", &format!("{framework}: {how}"), width, 7);
+    }
+    if let [first, second] = fix.changes.as_slice()
+        && first.knob == Knob::PerDeviceTrainBatchSize
+        && let (Some(from), Some(before)) =
+            (&first.from, second.from.as_ref().or(Some(&crate::model::knobs::Value::Int(1))))
+    {
+        let _ = writeln!(out, "     {from} x {before} -> {} x {}: the same effective batch", first.to, second.to);
+    }
+    for command in &fix.commands {
+        wrap(out, "     ", command.as_str(), width, 7);
+    }
+    if !fix.cost.is_empty() {
+        let cost = format!("cost: {}", fix.cost);
+        let not = if fix.when_not.is_empty() { String::new() } else { format!("; not when: {}", fix.when_not) };
+        wrap(out, "     ", &paint.dim(&format!("{cost}{not}")), width, 5);
+    }
+}
+
+/// Puts words into lines of `width` columns; the first begins with `lead`, the others are indented.
+fn wrap(out: &mut String, lead: &str, text: &str, width: usize, indent: usize) {
+    let mut line = lead.to_string();
+    let mut column = lead.trim_start_matches('\n').chars().count();
+    let mut fresh = true;
+    for word in text.split(' ') {
+        let length = word.chars().count();
+        if !fresh && column + 1 + length > width {
+            let _ = writeln!(out, "{line}");
+            line = " ".repeat(indent);
+            column = indent;
+            fresh = true;
+        }
+        if !fresh {
+            line.push(' ');
+            column += 1;
+        }
+        line.push_str(word);
+        column += length;
+        fresh = false;
+    }
+    let _ = writeln!(out, "{line}");
+}
+
+fn cut(text: &str, width: usize) -> String {
+    if text.chars().count() <= width {
+        text.to_string()
+    } else {
+        text.chars().take(width.saturating_sub(1)).chain(['…']).collect()
+    }
+}
+
+/// The report for an issue tracker: secrets, user names and home folders taken out.
+pub fn markdown(diagnosis: &Diagnosis, knobs: &Knobs) -> String {
+    let text = crate::ui::report::markdown(diagnosis, knobs);
+    text.lines().map(crate::model::redact::text).fold(String::new(), |all, line| all + &line + "\n")
+}
+
+/// What `oomph explain ID` prints.
+pub fn explain(id: &str) -> Option<String> {
+    let spec = fixes::spec(id)?;
+    let mut out = format!("{} ({})\n\nWhat it changes\n  {}\n", spec.title, spec.id, spec.title);
+    let _ = write!(
+        out,
+        "\nWhy it helps\n  {}\n\nCost\n  {}\n\nWhen not\n  {}\n\nHow\n",
+        spec.why, spec.cost, spec.when_not
+    );
+    for (framework, how) in spec.how {
+        let _ = writeln!(out, "  {framework:<14} {how}");
+    }
+    for command in spec.commands {
+        let _ = writeln!(out, "  {}", Clean::new(command));
+    }
+    Some(out)
+}
