@@ -408,7 +408,8 @@ fn fixes(app: &App, failure: &Failure, width: usize, first: usize, theme: &Theme
         page.text("Give more of the log, or the configuration: --config train.yaml", 0, width, theme.muted);
         return page;
     }
-    let capacity = failure.numbers.capacity_bytes.or_else(|| card_capacity(app, failure));
+    let capacity =
+        failure.numbers.allowed_bytes.or(failure.numbers.capacity_bytes).or_else(|| card_capacity(app, failure));
     if let Some(capacity) = capacity
         && failure.fixes.iter().any(|f| f.predicted_peak_bytes.is_some())
     {
@@ -515,7 +516,8 @@ fn tried_total(app: &App, failure: &Failure, theme: &Theme) -> Vec<Span<'static>
         _ => before.map(|b| b.saturating_sub(saved)),
     };
     let Some(peak) = peak else { return vec![Span::styled(format!("{} tried", tried.len()), theme.accent)] };
-    let capacity = failure.numbers.capacity_bytes.or_else(|| card_capacity(app, failure));
+    let capacity =
+        failure.numbers.allowed_bytes.or(failure.numbers.capacity_bytes).or_else(|| card_capacity(app, failure));
     let style = capacity.map_or(theme.text, |c| theme.fullness(peak as f64 / c.max(1) as f64));
     let about = if tried.len() > 1 { "about " } else { "" };
     vec![
