@@ -1,18 +1,209 @@
 //! What a log says of its job by the way: framework, versions, method, model, batch sizes.
 
-use crate::model::knobs::Knobs;
+use std::sync::LazyLock;
+
+use aho_corasick::AhoCorasick;
+use regex::Regex;
+
+use crate::model::{
+    Clean,
+    knobs::{Knob, Knobs, Origin, Value},
+};
+
+/// Words of which one stands in every line that tells something.
+const WORDS: &[&str] = &[
+    "site-packages/",
+    "dist-packages/",
+    "==",
+    "Batch size per device",
+    "Instantaneous batch size",
+    "Gradient Accumulation steps",
+    "Total optimization steps",
+    "per_device_train_batch_size",
+    "Running training",
+    "model_name_or_path",
+    "Config(",
+    "TrainingArguments(",
+    "rewards/",
+    "Unsloth",
+    "[axolotl",
+    "axolotl.",
+    "verl",
+    "openrlhf",
+    "torchtune",
+    "world_size",
+    "from_pretrained",
+    "Transformers:",
+];
+
+static SEARCH: LazyLock<AhoCorasick> = LazyLock::new(|| AhoCorasick::new(WORDS).expect("the list is tested"));
+
+/// Pattern, knob, and the value where the pattern's presence is the fact.
+type Fact = (Regex, Knob, Option<&'static str>);
+
+static FACTS: LazyLock<Vec<Fact>> = LazyLock::new(|| {
+    let fact = |pattern: &str, knob, value| (Regex::new(pattern).expect("the list is tested"), knob, value);
+    vec![
+        fact(r"\btrl==(?<v>\d+\.\d+[\w.]*)", Knob::TrlVersion, None),
+        fact(r"\btransformers==(?<v>\d+\.\d+[\w.]*)", Knob::TransformersVersion, None),
+        fact(r"Transformers: (?<v>\d+\.\d+[\w.]*)", Knob::TransformersVersion, None),
+        fact(r"\btorch==(?<v>\d+\.\d+[\w.]*)", Knob::TorchVersion, None),
+        fact(r"(?i)(?:Instantaneous )?batch size per device = (?<v>\d+)", Knob::PerDeviceTrainBatchSize, None),
+        fact(r"per_device_train_batch_size[=:] ?(?<v>\d+)", Knob::PerDeviceTrainBatchSize, None),
+        fact(r"Gradient [Aa]ccumulation steps = (?<v>\d+)", Knob::GradientAccumulationSteps, None),
+        fact(r"gradient_accumulation_steps[=:] ?(?<v>\d+)", Knob::GradientAccumulationSteps, None),
+        fact(r"num_generations[=:] ?(?<v>\d+)", Knob::NumGenerations, None),
+        fact(r"max_completion_length[=:] ?(?<v>\d+)", Knob::MaxCompletionLength, None),
+        fact(r"gradient_checkpointing[=:] ?(?<v>True|False|true|false)\b", Knob::GradientCheckpointing, None),
+        fact(r"\boptim=(?:OptimizerNames\.\w+|'?(?<v>[a-z_0-9]+)'?)", Knob::Optimizer, None),
+        fact(r#"model_name_or_path['"]?[=:] ?['"]?(?<v>[\w./-]+)"#, Knob::Model, None),
+        fact(r"world_size[=:] ?(?<v>\d+)", Knob::WorldSize, None),
+        fact(r"GRPOConfig\(|trl/trainer/grpo_|grpo_trainer\.py", Knob::Method, Some("grpo")),
+        fact(r"DPOConfig\(|dpo_trainer\.py", Knob::Method, Some("dpo")),
+        fact(r"SFTConfig\(|sft_trainer\.py", Knob::Method, Some("sft")),
+        fact(r"kto_trainer\.py", Knob::Method, Some("kto")),
+        fact(r"ppo_trainer\.py", Knob::Method, Some("ppo")),
+        fact(r"packages/axolotl/|\[axolotl|axolotl\.(?:cli|train)", Knob::Trainer, Some("axolotl")),
+        fact(r"packages/llamafactory/|/LLaMA-Factory/", Knob::Trainer, Some("llamafactory")),
+        fact(r"packages/verl/|/verl/(?:trainer|workers)/", Knob::Trainer, Some("verl")),
+        fact(r"packages/openrlhf/|/openrlhf/", Knob::Trainer, Some("openrlhf")),
+        fact(r"packages/torchtune/|torchtune/recipes|recipes/(?:full|lora)_finetune", Knob::Trainer, Some("torchtune")),
+        fact(r"packages/unsloth/|Unsloth \d", Knob::Trainer, Some("unsloth")),
+        fact(r"packages/(?:lightning|pytorch_lightning)/", Knob::Trainer, Some("lightning")),
+        fact(r"packages/trl/", Knob::Trainer, Some("trl")),
+        fact(r"packages/vllm/", Knob::Trainer, Some("vllm")),
+        fact(r"packages/transformers/trainer\.py", Knob::Trainer, Some("transformers")),
+        fact(r"packages/torch/", Knob::Trainer, Some("pytorch")),
+    ]
+});
+
+/// The largest unfinished line that is kept.
+const LONGEST: usize = 64 << 10;
+
+/// How special a framework is: the one built on another names the job.
+fn rank(trainer: &str) -> u8 {
+    match trainer {
+        "pytorch" => 0,
+        "transformers" => 1,
+        "vllm" => 2,
+        "trl" | "lightning" => 3,
+        _ => 4,
+    }
+}
 
 /// Collects facts from the bytes of one log, in order, in any chunking.
 #[derive(Debug, Default)]
 pub struct Facts {
     knobs: Knobs,
+    partial: Vec<u8>,
+    lines: u64,
 }
 
 impl Facts {
-    pub fn feed(&mut self, _bytes: &[u8]) {}
+    pub fn feed(&mut self, bytes: &[u8]) {
+        // One search over the chunk says for nearly all of them that there is nothing to be learnt.
+        let nothing = SEARCH.find(bytes).is_none() && SEARCH.find(&self.partial).is_none();
+        let last = memchr::memrchr(b'\n', bytes);
+        if nothing
+            && self.partial.is_empty()
+            && let Some(last) = last
+        {
+            self.lines += memchr::memchr_iter(b'\n', bytes).count() as u64;
+            self.keep(&bytes[last + 1..]);
+            return;
+        }
+        let mut rest = bytes;
+        while let Some(end) = memchr::memchr(b'\n', rest) {
+            self.keep(&rest[..end]);
+            let line = std::mem::take(&mut self.partial);
+            self.lines += 1;
+            self.line(&line);
+            rest = &rest[end + 1..];
+        }
+        self.keep(rest);
+    }
+
+    fn keep(&mut self, bytes: &[u8]) {
+        let room = LONGEST.saturating_sub(self.partial.len());
+        self.partial.extend_from_slice(&bytes[..bytes.len().min(room)]);
+    }
+
+    fn line(&mut self, line: &[u8]) {
+        if SEARCH.find(line).is_none() {
+            return;
+        }
+        let text = String::from_utf8_lossy(line);
+        let origin = Origin::Log { line: self.lines };
+        for (pattern, knob, value) in FACTS.iter() {
+            let Some(c) = pattern.captures(&text) else { continue };
+            let value = match (value, c.name("v")) {
+                (Some(value), _) => Value::Text((*value).into()),
+                (None, Some(found)) => match knob {
+                    Knob::TrlVersion | Knob::TransformersVersion | Knob::TorchVersion => {
+                        Value::Text(Clean::new(found.as_str()))
+                    }
+                    _ => Value::guess(found.as_str()),
+                },
+                (None, None) => continue,
+            };
+            if *knob == Knob::Trainer
+                && let (Some(new), Some(old)) = (value.as_str(), self.knobs.str(Knob::Trainer))
+                && rank(new) <= rank(old)
+            {
+                continue;
+            }
+            self.knobs.put(*knob, value, origin.clone());
+        }
+        // Metric keys tell the method where nothing else does.
+        if text.contains("rewards/chosen") && self.knobs.value(Knob::Method).is_none() {
+            self.knobs.put(Knob::Method, Value::Text("dpo".into()), origin);
+        } else if text.contains("'reward_std'") && text.contains("rewards/") && self.knobs.value(Knob::Method).is_none()
+        {
+            self.knobs.put(Knob::Method, Value::Text("grpo".into()), origin);
+        }
+    }
 
     /// What has been found so far; every origin is `Origin::Log`.
     pub fn knobs(&self) -> &Knobs {
         &self.knobs
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(text: &str, want: &[(Knob, &str)]) {
+        for size in [1, 7, text.len().max(1)] {
+            let mut facts = Facts::default();
+            for chunk in text.as_bytes().chunks(size) {
+                facts.feed(chunk);
+            }
+            for (knob, value) in want {
+                assert_eq!(
+                    facts.knobs().value(*knob).map(ToString::to_string).as_deref(),
+                    Some(*value),
+                    "{} in chunks of {size}",
+                    knob.as_str()
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn banners_paths_and_lists_are_read() {
+        check(
+            "***** Running training *****\n  Instantaneous batch size per device = 8\n  Gradient Accumulation steps = 4\n",
+            &[(Knob::PerDeviceTrainBatchSize, "8"), (Knob::GradientAccumulationSteps, "4")],
+        );
+        check(
+            "torch==2.5.1\ntransformers==4.48.3\ntrl==0.14.0\n",
+            &[(Knob::TrlVersion, "0.14.0"), (Knob::TorchVersion, "2.5.1")],
+        );
+        check(
+            "  File \"/x/site-packages/torch/nn/a.py\", line 1, in f\n  File \"/x/site-packages/trl/trainer/grpo_trainer.py\", line 1, in g\n  File \"/x/site-packages/transformers/trainer.py\", line 2, in h\n",
+            &[(Knob::Trainer, "trl"), (Knob::Method, "grpo")],
+        );
+        check("{'loss': 0.1, 'rewards/format/mean': 0.5, 'reward_std': 0.2}\n", &[(Knob::Method, "grpo")]);
     }
 }
