@@ -209,7 +209,7 @@ pub fn phases(job: &Job) -> Vec<PhaseEstimate> {
     } else if job.plain_trainer {
         // Liger's fused linear cross-entropy: gradients of head and hidden kept from the forward, one chunk of logits.
         let chunk = 2f64.powf((n / (vocab / h).ceil()).max(1.0).log2().ceil());
-        let kept = vocab * h * w + n * h * w;
+        let kept = n * h * w + if lora { 0.0 } else { vocab * h * w };
         (kept, kept + chunk * vocab * 4.0, kept + chunk * vocab * 4.0, 0.0)
     } else if job.early_trl {
         (4.0 * all_logits, 10.3 * all_logits, 8.1 * all_logits, 0.0)

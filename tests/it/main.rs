@@ -3,6 +3,7 @@
 
 mod captured;
 mod imports;
+mod measured;
 mod mixed_sources;
 mod run;
 mod tail;
