@@ -8,6 +8,7 @@ mod history;
 pub mod knobs;
 mod metrics;
 mod record;
+pub mod replay;
 pub mod report;
 mod run;
 mod watch;
@@ -40,6 +41,7 @@ pub enum Command {
         id: Option<String>,
     },
     Run(run::RunArgs),
+    Replay(replay::ReplayArgs),
     History(history::HistoryArgs),
     /// Reads the GPUs for the dashboard.
     #[command(hide = true)]
@@ -77,6 +79,7 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         },
         Some(Command::Estimate(args)) => estimate::run(&args),
         Some(Command::Run(args)) => run::run(&args),
+        Some(Command::Replay(args)) => replay::run(&args),
         Some(Command::History(args)) => history::run(&args),
         Some(Command::NvmlHelper { interval_ms }) => {
             crate::source::gpu::helper(std::time::Duration::from_millis(interval_ms.max(20)));

@@ -5,7 +5,7 @@ use std::{os::unix::process::ExitStatusExt, process::ExitStatus, sync::Arc};
 use jiff::Timestamp;
 
 use crate::{
-    model::{Clean, redact},
+    model::{Clean, knobs::Knobs, redact},
     session::{Learnt, Listen, Session},
     store::recorder::Recorder,
 };
@@ -31,12 +31,15 @@ const ENVIRONMENT: &[&str] = &[
     "TOKENIZERS_PARALLELISM",
 ];
 
-/// Notes what is known at the start. `command` is empty for a run that is only watched.
-pub fn describe(recorder: &Recorder, command: &[Clean]) {
+/// Notes what is known at the start: the command (empty for a run that is only watched), the settings given with it.
+pub fn describe(recorder: &Recorder, command: &[Clean], given: &Knobs) {
     recorder.meta("oomph_version", env!("CARGO_PKG_VERSION").into());
     recorder.meta("started_at", Timestamp::now().to_string().into());
     if !command.is_empty() {
-        recorder.meta("command", lines(command.iter().map(Clean::as_str)));
+        recorder.meta("command", lines(redact::words(command).iter().map(Clean::as_str)));
+    }
+    if let Some(given) = serde_json::to_string(given).ok().filter(|_| !given.is_empty()) {
+        recorder.meta("given", given.as_str().into());
     }
     if let Ok(folder) = std::env::current_dir() {
         recorder.meta("folder", Clean::new(&folder.to_string_lossy()));

@@ -22,7 +22,11 @@ use crate::{
         child::{self, Spool},
         file::Tail,
     },
-    store::{folder, recorder::Recorder, runs::RECORDING},
+    store::{
+        folder,
+        recorder::{Recorder, kept},
+        runs::RECORDING,
+    },
 };
 
 /// How often the output is looked at while it is passed on.
@@ -103,7 +107,7 @@ impl Watch {
             Err(error) => eprintln!("oomph: not recording: {error}"),
             Ok(recorder) => {
                 let recorder = Arc::new(recorder);
-                super::record::describe(&recorder, &child::shown(command));
+                super::record::describe(&recorder, &child::shown(command), &Knobs::default());
                 self.session.observe(super::record::listener(&recorder));
                 self.recorder = Some(recorder);
             }
@@ -111,7 +115,7 @@ impl Watch {
     }
 
     fn take(&mut self, kind: EventKind) {
-        let event = Event { at: Timestamp::now(), kind };
+        let event = Event { at: kept(Timestamp::now()), kind };
         if let Some(recorder) = &self.recorder {
             recorder.event(&event);
         }

@@ -20,7 +20,11 @@ use crate::{
     model::{Clean, Event, EventKind, SourceId, knobs::Knobs},
     session::Session,
     source::file,
-    store::{folder, recorder::Recorder, runs::RECORDING},
+    store::{
+        folder,
+        recorder::{Recorder, kept},
+        runs::RECORDING,
+    },
     ui::{self, App, End, Msg, Outside},
 };
 
@@ -100,14 +104,14 @@ pub fn run(args: &WatchArgs) -> Result<ExitCode> {
     let _gpus =
         (!args.no_gpu).then(|| crate::source::gpu::spawn(Duration::from_secs_f64(args.interval), events.clone()));
     drop(events);
-    let recorder = if args.no_record { None } else { record(&files) };
+    let recorder = if args.no_record { None } else { record(&files, &knobs) };
     let mut session = Session::new(knobs);
     if let Some(recorder) = &recorder {
         session.observe(super::record::listener(recorder));
     }
     let (messages, inbox_of_screen) = channel();
     pump(inbox, recorder.clone(), messages);
-    let end = show(session, inbox_of_screen, args.theme.as_deref(), None)?;
+    let end = show(session, inbox_of_screen, args.theme.as_deref(), |_| {})?;
     drop(sources);
     if let Some(recorder) = recorder.and_then(Arc::into_inner) {
         recorder.finish();
@@ -155,13 +159,13 @@ fn open(files: &[PathBuf], stdin: bool, events: &SyncSender<Event>) -> file::Tai
 }
 
 /// Begins a recording; a recording that cannot be made is no reason not to watch.
-fn record(files: &[PathBuf]) -> Option<Arc<Recorder>> {
+fn record(files: &[PathBuf], given: &Knobs) -> Option<Arc<Recorder>> {
     let started = folder::new_run(Timestamp::now(), std::process::id())
         .map_err(anyhow::Error::from)
         .and_then(|place| Ok(Recorder::start(&place.join(RECORDING))?));
     match started {
         Ok(recorder) => {
-            super::record::describe(&recorder, &[]);
+            super::record::describe(&recorder, &[], given);
             let names: Vec<_> = files.iter().map(|f| f.to_string_lossy().into_owned()).collect();
             recorder.meta("files", names.join("\n").into());
             Some(Arc::new(recorder))
@@ -180,7 +184,8 @@ fn pump(inbox: Receiver<Event>, recorder: Option<Arc<Recorder>>, messages: Sende
         loop {
             let wait = Duration::from_secs(1).saturating_sub(ticked.elapsed());
             let message = match inbox.recv_timeout(wait) {
-                Ok(event) => {
+                Ok(mut event) => {
+                    event.at = kept(event.at);
                     if let Some(recorder) = &recorder {
                         recorder.event(&event);
                     }
@@ -203,16 +208,21 @@ fn pump(inbox: Receiver<Event>, recorder: Option<Arc<Recorder>>, messages: Sende
     });
 }
 
-/// The dashboard on this terminal, until the user leaves.
+/// The dashboard on this terminal, until the user leaves. `prepare` adds what only some commands show.
 ///
 /// # Errors
 /// When there is no terminal or it fails.
-pub fn show(session: Session, messages: Receiver<Msg>, theme: Option<&str>, label: Option<Clean>) -> Result<End> {
+pub fn show(
+    session: Session,
+    messages: Receiver<Msg>,
+    theme: Option<&str>,
+    prepare: impl FnOnce(&mut App),
+) -> Result<End> {
     let mut app = App::new(session)
         .for_terminal(&|name| std::env::var(name).ok())
         .with_judge(Box::new(|text| diagnose::judge_text("pasted text", text.as_bytes(), &Knobs::default())));
     app.zone = jiff::tz::TimeZone::system();
-    app.label = label;
+    prepare(&mut app);
     if let Some(name) = theme
         && !app.set_theme(name)
     {
@@ -286,7 +296,8 @@ fn once(args: &WatchArgs, files: &[PathBuf], stdin: bool, knobs: Knobs) -> Resul
     super::print(&text)
 }
 
-fn terminal_size() -> (u16, u16) {
+/// Columns and rows of the terminal, or of a page where there is none.
+pub fn terminal_size() -> (u16, u16) {
     let known = std::io::stdout().is_terminal().then(ratatui::crossterm::terminal::size).and_then(Result::ok);
     known.filter(|(w, h)| *w >= 40 && *h >= 12).unwrap_or((100, 40))
 }

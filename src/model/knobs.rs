@@ -2,12 +2,13 @@
 
 use std::{collections::BTreeMap, fmt, str::FromStr};
 
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Serialize, Serializer};
 
 use super::Clean;
 
 /// Where a value came from. Later variants are stronger and win.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Origin {
     /// Nobody said: a guess, listed as assumed.
     Assumed(Clean),
@@ -36,7 +37,8 @@ impl fmt::Display for Origin {
     }
 }
 
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(untagged)]
 pub enum Value {
     Bool(bool),
     Int(i64),
@@ -119,7 +121,8 @@ impl Serialize for Value {
 macro_rules! knobs {
     ($($(#[$doc:meta])* $name:ident = $text:literal,)*) => {
         /// A canonical setting. The names are the keys of `--set` and of every fix.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
+        #[serde(try_from = "String")]
         pub enum Knob { $($(#[$doc])* $name,)* }
 
         impl Knob {
@@ -195,6 +198,13 @@ knobs! {
 #[error("'{0}' is not a knob; `oomph explain knobs` lists them")]
 pub struct UnknownKnob(pub Clean);
 
+impl TryFrom<String> for Knob {
+    type Error = UnknownKnob;
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        text.parse()
+    }
+}
+
 impl Serialize for Knob {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(self.as_str())
@@ -202,14 +212,15 @@ impl Serialize for Knob {
 }
 
 /// A value and where it came from.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Setting {
     pub value: Value,
     pub origin: Origin,
 }
 
 /// What is known about a job's settings. A stronger origin replaces a weaker one, whatever the order of arrival.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(transparent)]
 pub struct Knobs {
     settings: BTreeMap<Knob, Setting>,
 }
@@ -285,6 +296,17 @@ mod tests {
         assert_eq!(knobs.u64(Knob::NumGenerations), Some(4));
         knobs.put(Knob::NumGenerations, Value::Int(2), Origin::Set);
         assert_eq!(knobs.u64(Knob::NumGenerations), Some(2));
+    }
+
+    #[test]
+    fn settings_read_back_from_json() {
+        let mut knobs = Knobs::default();
+        knobs.put(Knob::NumGenerations, Value::Int(4), Origin::Set);
+        knobs.put(Knob::Packing, Value::Bool(true), Origin::Config("a.yaml".into()));
+        knobs.put(Knob::Beta, Value::Float(0.25), Origin::Log { line: 3 });
+        knobs.put(Knob::Model, Value::Text("a/b".into()), Origin::Assumed("the size".into()));
+        let text = serde_json::to_string(&knobs).unwrap();
+        assert_eq!(serde_json::from_str::<Knobs>(&text).unwrap(), knobs);
     }
 
     #[test]

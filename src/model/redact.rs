@@ -8,6 +8,8 @@ use std::{ops::Range, sync::LazyLock};
 
 use regex::bytes::Regex;
 
+use super::Clean;
+
 /// Shapes that are secrets wherever they stand. The first group, where there is one, is the secret itself.
 /// Sources: the prefixes that Hugging Face, AWS, GitHub, GitLab, OpenAI, Anthropic, Google, Slack, Stripe, npm, PyPI,
 /// DigitalOcean, Databricks, Replicate, Groq and NVIDIA document for their keys; RFC 7519 (JWT); RFC 7468 (PEM).
@@ -140,6 +142,11 @@ pub fn text(text: &str) -> String {
     static HOME: LazyLock<regex::Regex> = LazyLock::new(|| {
         regex::Regex::new(r"(?:/home/|/Users/|[A-Z]:\\Users\\)[^/\\\s:'\x22]+|/root\b").expect("the pattern is tested")
     });
+    HOME.replace_all(&line(text), "~").into_owned()
+}
+
+/// `text` with secrets as `***`.
+pub fn line(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut from = 0;
     for range in secrets(text.as_bytes()) {
@@ -150,7 +157,21 @@ pub fn text(text: &str) -> String {
         from = range.end;
     }
     out.push_str(text.get(from..).unwrap_or_default());
-    HOME.replace_all(&out, "~").into_owned()
+    out
+}
+
+/// The words of a command with secrets as `***`, also where the word before names the secret (`--hub-token …`).
+pub fn words(command: &[Clean]) -> Vec<Clean> {
+    let mut before = "";
+    let mut shown = Vec::with_capacity(command.len());
+    for word in command {
+        let pair = format!("{before} {word}");
+        let is_named = secrets(pair.as_bytes()).iter().any(|range| range.start > before.len());
+        let clean = line(word.as_str());
+        shown.push(Clean::new(if is_named && clean == word.as_str() { "***" } else { &clean }));
+        before = word.as_str();
+    }
+    shown
 }
 
 /// Masks secrets in a stream of chunks, keeping every length, so that offsets stay true.
@@ -321,5 +342,16 @@ mod tests {
     fn home_folders_go() {
         assert_eq!(text("File \"/home/anna/train.py\", line 3"), "File \"~/train.py\", line 3");
         assert_eq!(text("/root/x /Users/bob/y"), "~/x ~/y");
+    }
+
+    #[test]
+    fn a_command_keeps_its_words_and_loses_its_secrets() {
+        let random = "Zx9Kq3LmT7vBn2Rw5Yp8Hd4Jf6Gs1Ac0";
+        let key = format!("--key=hf_{random}ab");
+        let command = ["python", "--hub-token", random, "--seed", "42", key.as_str(), "a.py"].map(Clean::new);
+        assert_eq!(
+            words(&command),
+            ["python", "--hub-token", "***", "--seed", "42", "--key=***", "a.py"].map(Clean::new)
+        );
     }
 }

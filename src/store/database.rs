@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
 
 use crate::model::{
-    Clean, Event, EventKind,
+    Clean, Event, EventKind, SourceId,
     failure::Failure,
     gpu::GpuReading,
     metric::{Point, PointKind},
@@ -138,12 +138,12 @@ impl Database {
             }
             let transaction = self.connection.transaction()?;
             {
-                let mut put =
-                    transaction.prepare_cached("INSERT INTO event (at, kind, body, data) VALUES (?1, ?2, ?3, ?4)")?;
-                for (event, data) in &batch.events {
+                let mut put = transaction
+                    .prepare_cached("INSERT INTO event (seq, at, kind, body, data) VALUES (?1, ?2, ?3, ?4, ?5)")?;
+                for Row { number, event, data } in &batch.events {
                     let body = serde_json::to_string(&event.kind)
                         .map_err(|e| rusqlite::Error::ToSqlConversionFailure(Box::new(e)))?;
-                    put.execute(params![event.at.as_microsecond(), name(&event.kind), body, data])?;
+                    put.execute(params![number, event.at.as_microsecond(), name(&event.kind), body, data])?;
                     if let EventKind::Gpu { reading: GpuReading::Samples(samples) } = &event.kind {
                         let mut gpu = transaction.prepare_cached(
                             "INSERT INTO gpu (at, uuid, name, memory_total, memory_used, utilization, temperature_c, power_w)
@@ -197,25 +197,36 @@ impl Database {
         all().map_err(at(&path))
     }
 
-    /// Every event in order, as far as it can be read; damage ends the reading with an error as its last item.
+    /// Every event in order, as it was when it was recorded, secrets aside.
     ///
     /// # Errors
-    /// When the reading cannot even begin.
+    /// When the file is damaged.
     pub fn events(&self) -> Result<Vec<Event>, StoreError> {
         let mut statement =
-            self.connection.prepare("SELECT at, body, data FROM event ORDER BY seq").map_err(at(&self.path))?;
+            self.connection.prepare("SELECT seq, at, body, data FROM event ORDER BY seq").map_err(at(&self.path))?;
         let rows = statement
             .query_map([], |row| {
-                Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?, row.get::<_, Option<Vec<u8>>>(2)?))
+                Ok((
+                    row.get::<_, i64>(0)?,
+                    row.get::<_, i64>(1)?,
+                    row.get::<_, String>(2)?,
+                    row.get::<_, Option<Vec<u8>>>(3)?,
+                ))
             })
             .map_err(at(&self.path))?;
-        let mut events = Vec::new();
+        let mut events: Vec<Event> = Vec::new();
         for row in rows {
-            let (when, body, bytes) = row.map_err(at(&self.path))?;
+            let (number, when, body, bytes) = row.map_err(at(&self.path))?;
             let Ok(when) = Timestamp::from_microsecond(when) else { continue };
             let Ok(mut kind) = serde_json::from_str::<EventKind>(&body) else { continue };
             if let EventKind::Output { data, .. } = &mut kind {
                 *data = bytes.unwrap_or_default();
+            }
+            if number % 2 != 0
+                && let Some(before) = events.last_mut().filter(|before| before.at == when)
+                && join(&mut before.kind, &kind)
+            {
+                continue;
             }
             events.push(Event { at: when, kind });
         }
@@ -273,11 +284,27 @@ pub struct Gap {
     pub reason: Clean,
 }
 
+/// An event as it is written, or a part of one.
+#[derive(Debug)]
+pub struct Row {
+    /// Even for an event, odd for the end of the event before it.
+    pub number: i64,
+    pub event: Event,
+    /// The bytes of an output event, with secrets masked.
+    pub data: Option<Vec<u8>>,
+}
+
+impl Row {
+    pub fn output(number: i64, at: Timestamp, source: SourceId, offset: u64, data: Vec<u8>) -> Self {
+        let kind = EventKind::Output { source, offset, data: Vec::new() };
+        Self { number, event: Event { at, kind }, data: Some(data) }
+    }
+}
+
 /// What is written in one transaction.
 #[derive(Debug, Default)]
 pub struct Batch {
-    /// Events, and the bytes of output events with secrets masked.
-    pub events: Vec<(Event, Option<Vec<u8>>)>,
+    pub events: Vec<Row>,
     pub points: Vec<(Timestamp, Point)>,
     pub failures: Vec<(Timestamp, Failure)>,
     pub gaps: Vec<Gap>,
@@ -295,8 +322,21 @@ impl Batch {
 
     /// Bytes that it holds in memory, roughly.
     pub fn weight(&self) -> usize {
-        self.events.iter().map(|(_, data)| 200 + data.as_ref().map_or(0, Vec::len)).sum::<usize>()
+        self.events.iter().map(|row| 200 + row.data.as_ref().map_or(0, Vec::len)).sum::<usize>()
             + self.points.len() * 800
+    }
+}
+
+/// Puts the end of an event's bytes to their beginning, where it is that.
+fn join(before: &mut EventKind, end: &EventKind) -> bool {
+    match (before, end) {
+        (EventKind::Output { source, offset, data }, EventKind::Output { source: same, offset: after, data: rest })
+            if source == same && *offset + data.len() as u64 == *after =>
+        {
+            data.extend_from_slice(rest);
+            true
+        }
+        _ => false,
     }
 }
 

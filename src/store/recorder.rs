@@ -1,6 +1,7 @@
 //! Writes a run down while it goes on, in a thread of its own: a slow or full disk costs the recording, nothing else.
 
 use std::{
+    collections::VecDeque,
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -13,9 +14,9 @@ use std::{
 
 use jiff::Timestamp;
 
-use crate::model::{Clean, Event, EventKind, SourceId, failure::Failure, metric::Point, redact};
+use crate::model::{Clean, Event, EventKind, SourceId, failure::Failure, gpu::GpuReading, metric::Point, redact};
 
-use super::database::{Batch, Database, Gap, StoreError};
+use super::database::{Batch, Database, Gap, Row, StoreError};
 
 /// Output is written at most this often; events that matter are written at once.
 const FLUSH: Duration = Duration::from_millis(500);
@@ -66,7 +67,8 @@ impl Recorder {
             path: path.to_path_buf(),
             folder: path.parent().map(Path::to_path_buf).unwrap_or_default(),
             batch: Batch::default(),
-            masks: Vec::new(),
+            streams: Vec::new(),
+            next_row: 0,
             state: Arc::clone(&state),
             failed: None,
             full: false,
@@ -125,13 +127,102 @@ impl Recorder {
     }
 }
 
+/// The time as recordings keep it: whole microseconds. What is recorded and shown at once should be stamped so, for a
+/// replay to be exact.
+pub fn kept(at: Timestamp) -> Timestamp {
+    Timestamp::from_microsecond(at.as_microsecond()).unwrap_or(at)
+}
+
+/// Takes secrets out of what an event says beside its bytes.
+fn mask_event(kind: &mut EventKind) {
+    match kind {
+        EventKind::Started { command, .. } => *command = redact::words(command),
+        EventKind::Opened { name, path, .. } => {
+            *name = Clean::new(&redact::line(name.as_str()));
+            // A path that is not UTF-8 cannot be written as JSON.
+            *path = path.take().filter(|p| p.to_str().is_some_and(|p| redact::secrets(p.as_bytes()).is_empty()));
+        }
+        EventKind::Gpu { reading: GpuReading::Samples(samples) } => {
+            for process in samples.iter_mut().flat_map(|sample| &mut sample.processes) {
+                process.command = process.command.take().map(|c| Clean::new(&redact::line(c.as_str())));
+            }
+        }
+        EventKind::Kernel { text } => *text = Clean::new(&redact::line(text.as_str())),
+        _ => {}
+    }
+}
+
+/// Bytes of one event that have not been written yet.
+#[derive(Debug)]
+struct Piece {
+    row: i64,
+    at: Timestamp,
+    offset: u64,
+    bytes: usize,
+}
+
+/// The bytes of one source on their way to the disk. A secret may lie across two events, so the end of an unfinished
+/// line waits for the rest of the line; it is then written with the place and the time of the event that brought it.
+#[derive(Debug, Default)]
+struct Stream {
+    mask: redact::Mask,
+    /// Offset of the byte that follows on.
+    next: u64,
+    waiting: VecDeque<Piece>,
+    /// Masked bytes of the first waiting piece.
+    ready: Vec<u8>,
+}
+
+impl Stream {
+    fn take(&mut self, source: SourceId, piece: Piece, data: &[u8], batch: &mut Batch) {
+        if self.next != piece.offset {
+            // Another stretch of the file: nothing follows on what was held back.
+            self.finish(source, batch);
+        }
+        self.next = piece.offset + data.len() as u64;
+        let masked = self.mask.apply(data);
+        self.ready.extend_from_slice(&masked);
+        self.write(source, batch);
+        if !self.waiting.is_empty() || self.ready.is_empty() {
+            self.waiting.push_back(piece);
+            return;
+        }
+        let head = std::mem::take(&mut self.ready);
+        let Piece { row, at, offset, bytes } = piece;
+        let rest = bytes - head.len();
+        if rest > 0 {
+            let offset = offset + head.len() as u64;
+            self.waiting.push_back(Piece { row: row + 1, at, offset, bytes: rest });
+        }
+        batch.events.push(Row::output(row, at, source, offset, head));
+    }
+
+    /// Writes the waiting pieces that are whole.
+    fn write(&mut self, source: SourceId, batch: &mut Batch) {
+        while self.waiting.front().is_some_and(|piece| piece.bytes <= self.ready.len())
+            && let Some(piece) = self.waiting.pop_front()
+        {
+            let data = self.ready.drain(..piece.bytes).collect();
+            batch.events.push(Row::output(piece.row, piece.at, source, piece.offset, data));
+        }
+    }
+
+    fn finish(&mut self, source: SourceId, batch: &mut Batch) {
+        let rest = self.mask.finish();
+        self.ready.extend_from_slice(&rest);
+        self.write(source, batch);
+    }
+}
+
 struct Writer {
     database: Database,
     path: PathBuf,
     folder: PathBuf,
     batch: Batch,
-    /// One for each source, and where its next byte stands: secrets may lie across two chunks.
-    masks: Vec<(redact::Mask, u64)>,
+    /// One for each source.
+    streams: Vec<Stream>,
+    /// Number of the next event's row. Every event has two: the second is for the end of a line that was held back.
+    next_row: i64,
     state: Arc<State>,
     /// Since when the disk fails.
     failed: Option<Instant>,
@@ -156,7 +247,7 @@ impl Writer {
                 }
                 Ok(Item::Meta(key, value)) => self.batch.meta.push((key, value)),
                 Ok(Item::Finish) | Err(RecvTimeoutError::Disconnected) => {
-                    self.release(Timestamp::now());
+                    self.release();
                     over = true;
                 }
                 Err(RecvTimeoutError::Timeout) => {}
@@ -173,35 +264,27 @@ impl Writer {
 
     /// Puts an event into the batch. True when it must be on disk before anybody is told.
     fn take(&mut self, mut event: Event) -> bool {
-        let urgent =
-            matches!(event.kind, EventKind::Exited { .. } | EventKind::Kernel { .. } | EventKind::Started { .. });
-        let data = if let EventKind::Output { source, offset, data } = &mut event.kind {
+        event.at = kept(event.at);
+        let row = self.next_row;
+        self.next_row += 2;
+        if let EventKind::Output { source, offset, data } = &mut event.kind {
             let data = std::mem::take(data);
             if self.is_full(event.at) {
                 self.lose(1, data.len() as u64);
                 return false;
             }
             let index = usize::from(source.0);
-            if self.masks.len() <= index {
-                self.masks.resize_with(index + 1, Default::default);
+            if self.streams.len() <= index {
+                self.streams.resize_with(index + 1, Stream::default);
             }
-            let Some((mask, next)) = self.masks.get_mut(index) else { return false };
-            if *next != *offset {
-                // Another stretch of the file: nothing follows on what was held back.
-                let rest = mask.finish();
-                if !rest.is_empty() {
-                    let kind =
-                        EventKind::Output { source: *source, offset: *next - rest.len() as u64, data: Vec::new() };
-                    self.batch.events.push((Event { at: event.at, kind }, Some(rest)));
-                }
+            let (source, offset) = (*source, *offset);
+            if let Some(stream) = self.streams.get_mut(index) {
+                stream.take(source, Piece { row, at: event.at, offset, bytes: data.len() }, &data, &mut self.batch);
             }
-            *next = *offset + data.len() as u64;
-            // What was held back of the last chunk leads this one.
-            *offset -= mask.held() as u64;
-            Some(mask.apply(&data))
-        } else {
-            None
-        };
+            return false;
+        }
+        let urgent =
+            matches!(event.kind, EventKind::Exited { .. } | EventKind::Kernel { .. } | EventKind::Started { .. });
         if matches!(
             event.kind,
             EventKind::Ended { .. }
@@ -209,21 +292,17 @@ impl Writer {
                 | EventKind::Rotated { .. }
                 | EventKind::Exited { .. }
         ) {
-            self.release(event.at);
+            self.release();
         }
-        self.batch.events.push((event, data));
+        mask_event(&mut event.kind);
+        self.batch.events.push(Row { number: row, event, data: None });
         urgent
     }
 
     /// Writes what the masks hold back: no more will follow on it.
-    fn release(&mut self, at: Timestamp) {
-        for (index, (mask, next)) in self.masks.iter_mut().enumerate() {
-            let rest = mask.finish();
-            if !rest.is_empty() {
-                let source = SourceId(u16::try_from(index).unwrap_or(u16::MAX));
-                let kind = EventKind::Output { source, offset: *next - rest.len() as u64, data: Vec::new() };
-                self.batch.events.push((Event { at, kind }, Some(rest)));
-            }
+    fn release(&mut self) {
+        for (index, stream) in self.streams.iter_mut().enumerate() {
+            stream.finish(SourceId(u16::try_from(index).unwrap_or(u16::MAX)), &mut self.batch);
         }
     }
 
@@ -265,7 +344,7 @@ impl Writer {
         }
         let half = self.batch.events.len() / 2;
         let dropped: Vec<_> = self.batch.events.drain(..half).collect();
-        let bytes = dropped.iter().map(|(_, data)| data.as_ref().map_or(0, Vec::len) as u64).sum();
+        let bytes = dropped.iter().map(|row| row.data.as_ref().map_or(0, Vec::len) as u64).sum();
         self.lose(dropped.len() as u64, bytes);
     }
 
@@ -302,7 +381,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::model::gpu::{GpuReading, GpuSample};
+    use crate::model::gpu::GpuSample;
 
     fn at(n: i64) -> Timestamp {
         Timestamp::from_microsecond(1_700_000_000_000_000 + n * 250_000).unwrap()
@@ -319,30 +398,10 @@ mod tests {
         (folder, path)
     }
 
-    /// A source, where a stretch of it begins, and its bytes.
-    type Stretch = (SourceId, u64, Vec<u8>);
-
-    /// All bytes of each source in order, and every other event.
-    fn essence(events: &[Event]) -> (Vec<Stretch>, Vec<Event>) {
-        let (mut stretches, mut rest): (Vec<Stretch>, Vec<Event>) = (Vec::new(), Vec::new());
-        for event in events {
-            if let EventKind::Output { source, offset, data } = &event.kind {
-                let end = |s: &&mut Stretch| s.0 == *source && s.1 + s.2.len() as u64 == *offset;
-                match stretches.iter_mut().find(end) {
-                    Some(stretch) => stretch.2.extend_from_slice(data),
-                    None => stretches.push((*source, *offset, data.clone())),
-                }
-            } else {
-                rest.push(event.clone());
-            }
-        }
-        (stretches, rest)
-    }
-
     proptest! {
         #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
 
-        /// What is read back is what was recorded: every byte in its place, every other event as it was.
+        /// What is read back is what was recorded: every event with its bytes, its time and its place.
         #[test]
         fn a_recording_reads_back(chunks in prop::collection::vec((0u16..2, "[a-z \\n\\r]{1,60}"), 1..40)) {
             let mut offsets = [0u64; 2];
@@ -361,7 +420,7 @@ mod tests {
             }
             let (_folder, path) = record(&events);
             let back = Database::open(&path).unwrap().events().unwrap();
-            prop_assert_eq!(essence(&back), essence(&events));
+            prop_assert_eq!(back, events);
         }
     }
 
@@ -380,10 +439,14 @@ mod tests {
             assert!(memchr::memmem::find(&bytes, &secret.as_bytes()[3..20]).is_none());
         }
         let back = Database::open(&path).unwrap().events().unwrap();
-        let (stretches, _) = essence(&back);
-        assert_eq!(stretches.len(), 1);
-        assert_eq!(stretches[0].2.len(), line.len());
-        assert!(stretches[0].2.ends_with(b" here\nnext\n"));
+        let bytes: Vec<u8> = back
+            .iter()
+            .filter_map(|e| if let EventKind::Output { data, .. } = &e.kind { Some(data.clone()) } else { None })
+            .flatten()
+            .collect();
+        assert_eq!(back.len(), events.len());
+        assert_eq!(bytes.len(), line.len());
+        assert!(bytes.ends_with(b" here\nnext\n"));
     }
 
     #[test]

@@ -5,7 +5,8 @@
 CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID;
 
 -- Every event in its order. `body` is JSON with the event's kind; `data` the bytes of an output event,
--- secrets masked by '*' of the same length, so that offsets stay true.
+-- secrets masked by '*' of the same length, so that offsets stay true. An event has an even `seq`; the odd one
+-- after it holds the end of its bytes, where that had to wait for the rest of a line.
 CREATE TABLE IF NOT EXISTS event (
   seq    INTEGER PRIMARY KEY,
   at     INTEGER NOT NULL,

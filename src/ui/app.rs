@@ -10,6 +10,7 @@ use crate::{
 use super::{
     keymap::Keymap,
     overlays::Overlay,
+    replay::Replay,
     screens,
     theme::{Depth, Glyphs, Theme, Tone},
 };
@@ -83,6 +84,8 @@ pub struct App {
     pub(super) judge: Option<Judge>,
     /// A word at the right end of the tabs: "demo", "replay 4x".
     pub label: Option<Clean>,
+    /// The recording that is played, where it is not a live run.
+    pub(super) replay: Option<Replay>,
 }
 
 impl App {
@@ -105,6 +108,7 @@ impl App {
             paste: screens::paste::State::default(),
             judge: None,
             label: None,
+            replay: None,
         }
     }
 
@@ -121,6 +125,12 @@ impl App {
     pub fn with_judge(mut self, judge: Judge) -> Self {
         self.judge = Some(judge);
         self
+    }
+
+    /// Shows a recording from where it stands; the session must be one that it has played.
+    pub fn play(&mut self, replay: Replay) {
+        self.keymap.replaying = true;
+        self.replay = Some(replay);
     }
 
     pub fn themes(&self) -> &[Theme] {

@@ -5,7 +5,7 @@ use std::fmt;
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use serde::Deserialize;
 
-use super::Screen;
+use super::{Screen, replay::Control};
 
 /// Everything that a key can ask for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -56,6 +56,7 @@ pub enum Action {
     SaveReport,
     NextFailure,
     Clear,
+    Replay(Control),
 }
 
 /// Where a binding holds.
@@ -63,6 +64,8 @@ pub enum Action {
 pub enum Scope {
     Everywhere,
     On(Screen),
+    /// On every screen, while a recording is played.
+    Replay,
 }
 
 /// One row of the table.
@@ -84,6 +87,7 @@ const ALL: Scope = Scope::Everywhere;
 const CHARTS: Scope = Scope::On(Screen::Charts);
 const LOG: Scope = Scope::On(Screen::Log);
 const DIAGNOSIS: Scope = Scope::On(Screen::Diagnosis);
+const REPLAY: Scope = Scope::Replay;
 const PASTE: Scope = Scope::On(Screen::Paste);
 
 #[rustfmt::skip]
@@ -123,6 +127,16 @@ const TABLE: &[Row] = &[
 
     (Action::Open, PASTE, "paste.diagnose", &["enter"], "Diagnose the pasted text", Some("diagnose")),
     (Action::Clear, PASTE, "paste.clear", &["x"], "Empty the paste", Some("clear")),
+
+    (Action::Replay(Control::Pause), REPLAY, "replay.pause", &["space", "P"], "Pause or go on; at the end: from the start", Some("pause")),
+    (Action::Replay(Control::Next), REPLAY, "replay.next", &["."], "To the next failure, evaluation, loss of output …", Some("next event")),
+    (Action::Replay(Control::Previous), REPLAY, "replay.previous", &[","], "To the event before", None),
+    (Action::Replay(Control::Forward), REPLAY, "replay.forward", &[">", "right"], "A sixtieth of the recording forwards", Some("seek")),
+    (Action::Replay(Control::Back), REPLAY, "replay.back", &["<", "left"], "A sixtieth of the recording back", None),
+    (Action::Replay(Control::Faster), REPLAY, "replay.faster", &["}", "+"], "Twice as fast", Some("faster")),
+    (Action::Replay(Control::Slower), REPLAY, "replay.slower", &["{", "-"], "Half as fast", None),
+    (Action::Replay(Control::Start), REPLAY, "replay.start", &["("], "To the start of the recording", None),
+    (Action::Replay(Control::End), REPLAY, "replay.end", &[")"], "To the end of the recording", None),
 
     (Action::Show(Screen::Overview), ALL, "overview", &["1"], "Overview", None),
     (Action::Show(Screen::Charts), ALL, "charts", &["2"], "Charts of every key", None),
@@ -256,6 +270,8 @@ pub enum KeymapError {
 #[derive(Clone, Debug)]
 pub struct Keymap {
     bindings: Vec<Binding>,
+    /// A recording is played: its keys hold.
+    pub(super) replaying: bool,
 }
 
 impl Default for Keymap {
@@ -271,7 +287,7 @@ impl Default for Keymap {
                 footer: *footer,
             })
             .collect();
-        Self { bindings }
+        Self { bindings, replaying: false }
     }
 }
 
@@ -297,7 +313,8 @@ impl Keymap {
         let meant = |scope: Scope| {
             self.bindings.iter().find(|b| b.scope == scope && b.keys.iter().any(|k| k.matches(event))).map(|b| b.action)
         };
-        meant(Scope::On(screen)).or_else(|| meant(Scope::Everywhere))
+        let replay = || if self.replaying { meant(Scope::Replay) } else { None };
+        meant(Scope::On(screen)).or_else(replay).or_else(|| meant(Scope::Everywhere))
     }
 
     pub fn bindings(&self) -> &[Binding] {
@@ -307,7 +324,8 @@ impl Keymap {
     /// What holds on a screen, its own bindings first.
     pub fn on(&self, screen: Screen) -> impl Iterator<Item = &Binding> {
         let own = self.bindings.iter().filter(move |b| b.scope == Scope::On(screen));
-        own.chain(self.bindings.iter().filter(|b| b.scope == Scope::Everywhere))
+        let replay = self.bindings.iter().filter(|b| self.replaying && b.scope == Scope::Replay);
+        own.chain(replay).chain(self.bindings.iter().filter(|b| b.scope == Scope::Everywhere))
     }
 
     /// The first key of an action, for a hint such as "press d".

@@ -10,6 +10,7 @@ pub mod format;
 mod input;
 pub mod keymap;
 mod overlays;
+mod replay;
 pub mod report;
 pub mod screens;
 mod standing;
@@ -27,6 +28,7 @@ use ratatui::crossterm;
 use crate::model::{Event, Timestamp};
 
 pub use app::{App, Judge, Screen, Toast};
+pub use replay::Replay;
 pub use standing::{Standing, Tempo, standing, tempo};
 pub use terminal::{End, Outside, run};
 pub use theme::{Theme, Tone};

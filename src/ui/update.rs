@@ -9,7 +9,7 @@ use super::{
     App, Cmd, Msg, Screen, Tone,
     keymap::Action,
     overlays::{self, Overlay},
-    screens, standing, view,
+    replay, screens, standing, view,
 };
 
 /// Largest text that a paste may hold; a larger one is better read from a file.
@@ -19,7 +19,10 @@ const PASTE: usize = 8 << 20;
 pub fn update(app: &mut App, msg: Msg) -> Vec<Cmd> {
     match msg {
         Msg::Event(event) => app.session.apply(event),
-        Msg::Tick(now) => app.session.tick(now),
+        Msg::Tick(now) => match &mut app.replay {
+            Some(replay) => replay.tick(&mut app.session, now),
+            None => app.session.tick(now),
+        },
         Msg::Quit => return vec![Cmd::Quit],
         Msg::Terminal(event) => return terminal(app, event),
     }
@@ -98,6 +101,7 @@ pub fn act(app: &mut App, action: Action) -> Vec<Cmd> {
         Action::Show(screen) => show(app, screen),
         Action::NextScreen => show(app, app.screen.beside(1)),
         Action::PreviousScreen => show(app, app.screen.beside(-1)),
+        Action::Replay(control) => replay::control(app, control),
         Action::Evidence => {
             let standing = standing::standing(&app.session);
             if let Some(line) = standing.line {

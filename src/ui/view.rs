@@ -14,7 +14,7 @@ use super::{
     App, Screen, Theme,
     format::{clock, fit},
     keymap::{Action, Scope},
-    overlays, screens,
+    overlays, replay, screens,
 };
 
 /// The least terminal in which anything can be read.
@@ -50,7 +50,11 @@ pub fn view(app: &App, theme: &Theme, frame: &mut Frame) {
         frame.render_widget(Paragraph::new(text).centered(), row);
         return;
     }
-    let (tabs, middle, footer) = body(area);
+    let (tabs, mut middle, footer) = body(area);
+    if app.replay.is_some() && middle.height > 6 {
+        middle.height -= 1;
+        replay::render(frame, Rect { y: middle.y + middle.height, height: 1, ..middle }, app, theme);
+    }
     if let Some(row) = tabs {
         draw_tabs(frame, row, app, theme);
     }
@@ -147,7 +151,7 @@ fn draw_footer(frame: &mut Frame, row: Rect, app: &App, theme: &Theme) {
     let mut spans = vec![Span::raw(" ")];
     let mut used = 1;
     let own = app.keymap.on(app.screen).filter(|b| matches!(b.scope, Scope::On(_)));
-    let everywhere = app.keymap.on(app.screen).filter(|b| b.scope == Scope::Everywhere);
+    let everywhere = app.keymap.on(app.screen).filter(|b| !matches!(b.scope, Scope::On(_)));
     // Help and the way out are always worth their place; the rest is cut from the end.
     let always = |a: Action| matches!(a, Action::Help | Action::Quit);
     let kept: usize = app

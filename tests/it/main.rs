@@ -5,5 +5,6 @@ mod captured;
 mod imports;
 mod measured;
 mod mixed_sources;
+mod replay;
 mod run;
 mod tail;

@@ -40,6 +40,7 @@ fn lines(app: &App, theme: &Theme, width: usize) -> Vec<Line<'static>> {
         format!("On this screen: {}", app.screen.title()),
         bindings().filter(|b| matches!(b.scope, Scope::On(_))).collect(),
     );
+    section("Recording".to_string(), bindings().filter(|b| b.scope == Scope::Replay).collect());
     section("Everywhere".to_string(), bindings().filter(|b| b.scope == Scope::Everywhere).collect());
     lines.push(Line::default());
     for text in ["Mouse: wheel scrolls, a click on a tab opens it.", "Paste a log anywhere: it is diagnosed at once."] {
