@@ -7,4 +7,5 @@ mod measured;
 mod mixed_sources;
 mod replay;
 mod run;
+mod screens;
 mod tail;

@@ -169,10 +169,10 @@ fn processes(frame: &mut Frame, area: Rect, gpu: &Gpu, theme: &Theme) {
         let text = format!("{:>8}  {:<10} {used:>10}  {what}", p.pid, fit(&user, 10, ""));
         lines.push(Line::from(Span::styled(fit(&text, width, theme.glyphs.pick("…", "~")), theme.text)));
     }
-    let known: u64 = s.processes.iter().filter_map(|p| p.used).map(|b| b.0).sum();
+    let known = s.processes.iter().filter_map(|p| p.used).sum::<crate::model::Bytes>().0;
     if let Some(used) = s.memory_used
         && s.processes.iter().all(|p| p.used.is_some())
-        && used.0 > known + (2 << 30)
+        && used.0.saturating_sub(known) > 2 << 30
     {
         let text =
             format!("{} GiB are held by no process that the driver names", gib(crate::model::Bytes(used.0 - known)));

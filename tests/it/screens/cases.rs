@@ -1,0 +1,238 @@
+//! The table of pictures: a scene, keys, sizes.
+
+use oomph::ui;
+
+use super::{app, drawn, hash_of_styles, press, scenes};
+
+const WIDE: (u16, u16) = (200, 50);
+const USUAL: (u16, u16) = (80, 24);
+const TINY: (u16, u16) = (40, 12);
+const ALL: &[(u16, u16)] = &[WIDE, USUAL, TINY];
+const BOTH: &[(u16, u16)] = &[WIDE, USUAL];
+const ONE: &[(u16, u16)] = &[USUAL];
+
+/// Name, keys, sizes.
+type Case = (&'static str, &'static str, &'static [(u16, u16)]);
+
+/// Compares each case with its snapshot; every case is looked at before the test fails.
+fn check(scene_name: &str, scene: fn() -> scenes::Scene, cases: &[Case]) {
+    let mut wrong = Vec::new();
+    for (name, keys, sizes) in cases {
+        for size in *sizes {
+            let mut app = app(scene(), *size);
+            press(&mut app, keys);
+            let text = ui::frame_text(&app, size.0, size.1);
+            let styles = hash_of_styles(&drawn(&app, *size));
+            let snapshot = format!("{scene_name}-{name}-{}x{}", size.0, size.1);
+            let picture = format!("keys: {keys}\nstyles: {styles:016x}\n{text}");
+            let same = std::panic::catch_unwind(|| {
+                insta::with_settings!({prepend_module_to_snapshot => false, omit_expression => true, snapshot_path => "snapshots"}, {
+                    insta::assert_snapshot!(snapshot.clone(), picture);
+                });
+            });
+            if same.is_err() {
+                wrong.push(snapshot);
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "these pictures changed: {wrong:#?}");
+}
+
+#[test]
+fn nothing_given() {
+    check(
+        "empty",
+        scenes::empty,
+        &[
+            ("overview", "", ALL),
+            ("charts", "2", BOTH),
+            ("memory", "3", BOTH),
+            ("gpus", "4", BOTH),
+            ("log", "5", BOTH),
+            ("diagnosis", "6", ALL),
+            ("paste", "7", ALL),
+            ("help", "?", ALL),
+        ],
+    );
+}
+
+#[test]
+fn no_driver() {
+    check(
+        "no-driver",
+        scenes::no_driver,
+        &[("overview", "", ALL), ("memory", "3", ONE), ("gpus", "4", ALL), ("log", "5", ONE)],
+    );
+}
+
+#[test]
+fn loading() {
+    check("loading", scenes::loading, &[("overview", "", ALL), ("charts", "2", ONE), ("log", "5", ONE)]);
+}
+
+#[test]
+fn a_healthy_run() {
+    check(
+        "grpo",
+        scenes::grpo,
+        &[
+            ("overview", "", ALL),
+            ("overview-blocks", "b", BOTH),
+            ("overview-ascii", "bb", ALL),
+            ("overview-light", "t<down><enter>", ONE),
+            ("charts", "2", ALL),
+            ("charts-single", "2<enter>", ALL),
+            ("charts-log", "2<enter>y", ONE),
+            ("charts-raw", "2<enter>sss", ONE),
+            ("charts-epoch", "2<enter>xx", ONE),
+            ("charts-time", "2<enter>x", ONE),
+            ("charts-zoom", "2<enter>+++", ONE),
+            ("charts-pan", "2<enter>+++[[", ONE),
+            ("charts-cursor", "2<enter><left><left><left>", BOTH),
+            ("charts-filter", "2/rew", BOTH),
+            ("charts-filtered", "2/rew<enter>", ONE),
+            ("charts-no-match", "2/zzz<enter>", ONE),
+            ("charts-pinned", "2<space>jj<space>", BOTH),
+            ("charts-ascii", "bb2<enter>", ONE),
+            ("memory", "3", ALL),
+            ("gpus", "4", ALL),
+            ("gpus-fifth", "4jjjj", BOTH),
+            ("log", "5", ALL),
+            ("log-held", "5kkkk", ONE),
+            ("log-top", "5<home>", ONE),
+            ("log-wrap", "5w", BOTH),
+            ("log-right", "5lll", ONE),
+            ("log-search", "5/epoch", ONE),
+            ("log-found", "5/1\\.2..'<enter>", BOTH),
+            ("log-filter", "5&WARN<enter>", BOTH),
+            ("log-nothing", "5&zzzz<enter>", ONE),
+            ("diagnosis", "6", ONE),
+            ("help", "?", ALL),
+            ("help-charts", "2?", BOTH),
+            ("help-log", "5?", ONE),
+            ("help-end", "?G", ONE),
+            ("palette", ":", ALL),
+            ("palette-typed", ":mem", BOTH),
+            ("palette-none", ":qqqq", ONE),
+            ("themes", "t", ALL),
+            ("themes-preview", "t<down><down>", ONE),
+        ],
+    );
+}
+
+#[test]
+fn supervised_with_evaluations() {
+    check(
+        "sft",
+        scenes::sft,
+        &[
+            ("overview", "", ALL),
+            ("charts", "2", BOTH),
+            ("charts-loss", "2<enter>", BOTH),
+            ("memory", "3", ALL),
+            ("gpus", "4", ALL),
+            ("log", "5", ONE),
+        ],
+    );
+}
+
+#[test]
+fn finished() {
+    check("finished", scenes::finished, &[("overview", "", ALL), ("log", "5", ONE)]);
+}
+
+#[test]
+fn died_of_memory() {
+    check(
+        "died",
+        scenes::died,
+        &[
+            ("overview", "", ALL),
+            ("charts", "2", ONE),
+            ("memory", "3", BOTH),
+            ("gpus", "4", ONE),
+            ("diagnosis", "d", ALL),
+            ("diagnosis-fix", "dj", BOTH),
+            ("diagnosis-tried", "d<space>jj<space>", BOTH),
+            ("diagnosis-evidence", "dk<enter>", ONE),
+            ("diagnosis-end", "dG", BOTH),
+            ("diagnosis-page", "d<pgdn>", ONE),
+            ("evidence", "e", ONE),
+            ("help", "d?", ONE),
+        ],
+    );
+    check(
+        "cap",
+        scenes::died_by_a_cap,
+        &[
+            ("overview", "", ALL),
+            ("diagnosis", "d", ALL),
+            ("diagnosis-ascii", "bbd", BOTH),
+            ("diagnosis-fix", "djj", ONE),
+        ],
+    );
+    check("killed", scenes::killed, &[("overview", "", ALL), ("diagnosis", "d", BOTH)]);
+}
+
+#[test]
+fn something_is_wrong() {
+    check("crashed", scenes::crashed, &[("overview", "", ALL), ("evidence", "e", ONE)]);
+    check("silent", scenes::silent, &[("overview", "", ALL)]);
+    check(
+        "lost-gpu",
+        scenes::lost_gpu,
+        &[
+            ("overview", "", ALL),
+            ("gpus", "4", ALL),
+            ("gpus-lost", "4jjj", BOTH),
+            ("gpus-hot", "4jjjjj", BOTH),
+            ("gpus-ecc", "4jjjjjj", ONE),
+            ("memory", "3", BOTH),
+        ],
+    );
+    check("nan", scenes::not_a_number, &[("overview", "", ALL), ("charts", "2", ONE)]);
+    check("growing", scenes::growing, &[("overview", "", ALL), ("memory", "3", ALL)]);
+    check("shared", scenes::shared_card, &[("overview", "", ALL), ("gpus", "4", ALL), ("memory", "3", ALL)]);
+    check(
+        "hostile",
+        scenes::hostile,
+        &[
+            ("overview", "", ALL),
+            ("charts", "2", BOTH),
+            ("gpus", "4", ONE),
+            ("log", "5", BOTH),
+            ("log-wrap", "5w", ONE),
+        ],
+    );
+}
+
+#[test]
+fn several_attempts() {
+    check("resumed", scenes::resumed, &[("overview", "", ALL), ("charts", "2<enter>", BOTH)]);
+}
+
+#[test]
+fn many_cards() {
+    check(
+        "many",
+        scenes::many,
+        &[("overview", "", ALL), ("gpus", "4", ALL), ("gpus-end", "4G", ONE), ("memory", "3", ALL)],
+    );
+}
+
+#[test]
+fn pasted_text() {
+    check(
+        "pasted",
+        scenes::empty,
+        &[
+            ("oom", "<paste oom>", ALL),
+            ("oom-text", "<paste oom>7", ALL),
+            ("oom-fix", "<paste oom>jj", ONE),
+            ("calm", "<paste calm>", BOTH),
+            ("blank", "<paste blank>", ONE),
+            ("cleared", "<paste oom>7x", ONE),
+        ],
+    );
+    check("pasted-beside", scenes::grpo, &[("oom", "<paste oom>", ONE), ("calm", "<paste calm>", ONE)]);
+}
