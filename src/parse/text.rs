@@ -26,6 +26,7 @@ static PREFIXES: LazyLock<Vec<Regex>> = LazyLock::new(|| {
         r"^\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:[.,]\d+)?(?:Z|\s?[+-]\d\d:?\d\d)?[\s|:\-]*",
         r"^\[?\d\d[-/]\d\d(?:[-/]\d{2,4})? \d\d:\d\d:\d\d(?:[.,]\d+)?\]?[\s|:\-]*",
         r"^\[\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:[.,]\d+)?[^\]]*\]\s*",
+        r"^[\w.]+ - (?:ERROR|INFO|WARNING|CRITICAL|DEBUG) - ",
         r"^\[?(?:ERROR|INFO|WARNING|WARN|CRITICAL|DEBUG|FATAL|FAILED)\]?(?:\s*[:|\-]+\s*|\s+)",
         r"^\[[\w.\-/]+\.(?:py|cpp|cc|cu|rs):\d+(?::\w+)?\]\s*",
         r"^[\w.\-/]+\.py:\d+(?::\w+)?[\s|:\-]+",
@@ -54,6 +55,7 @@ static TAGS: LazyLock<Regex> =
     LazyLock::new(|| Regex::new(r"</?(?:span|code|pre|b|i|em|strong|p|div|br|font|a)\b[^>]{0,200}>").expect("tested"));
 static NUMBERED: LazyLock<Regex> =
     LazyLock::new(|| Regex::new(r"^\s*(\d{1,5})(?:[.)\]:]\s+|\s{2,}|\]\s*|\s*$)").expect("tested"));
+static NUMBERED_BARE: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"^\s*(\d{1,5})(?: |$)").expect("tested"));
 static REPEATED: LazyLock<Regex> =
     LazyLock::new(|| Regex::new(r"\s*\[repeated \d+x across cluster\].*$").expect("tested"));
 
@@ -150,7 +152,7 @@ fn strip(text: &str) -> (Option<u32>, String) {
         };
         let Some(whole) = found.get(0).filter(|m| m.end() > 0) else { break };
         // A number and a colon is a rank only before something that looks printed; a traceback's own lines are no prefix.
-        let end = if prefix == 14 {
+        let end = if prefix == 15 {
             whole.end() - usize::from(rest.as_bytes().get(whole.end() - 1) == Some(&b'['))
         } else {
             whole.end()
@@ -161,29 +163,42 @@ fn strip(text: &str) -> (Option<u32>, String) {
     (rank, REPEATED.replace(rest.trim_end(), "").into_owned())
 }
 
-/// Numbers that a page or an editor put before each line, when they ascend.
+/// Numbers that a page or an editor put before each line, when they ascend. What follows a number may have a prefix of
+/// its own.
 fn drop_line_numbers(lines: &mut Vec<TextLine>) {
-    let numbers: Vec<Option<u64>> =
-        lines.iter().map(|l| NUMBERED.captures(&l.text).and_then(|c| c.get(1)?.as_str().parse().ok())).collect();
-    let mut run = Vec::new();
-    let mut last: Option<u64> = None;
-    for (nth, number) in numbers.iter().enumerate() {
-        if let Some(n) = number
-            && last.is_none_or(|l| *n == l + 1)
-        {
-            run.push(nth);
-            last = Some(*n);
+    let spaced = ascending(lines, &NUMBERED);
+    // With a single blank after it a number is a line's number only where nearly every line has the next one.
+    let (pattern, run) = if spaced.len() >= 2 && spaced.len() * 3 >= lines.len() {
+        (&NUMBERED, spaced)
+    } else {
+        let plain = ascending(lines, &NUMBERED_BARE);
+        if plain.len() < 3 || plain.len() * 10 < lines.len() * 9 {
+            return;
         }
-    }
-    if run.len() < 2 || run.len() * 3 < lines.len() {
-        return;
-    }
+        (&NUMBERED_BARE, plain)
+    };
     for nth in run {
         if let Some(line) = lines.get_mut(nth) {
-            line.text = NUMBERED.replace(&line.text, "").into_owned();
+            let (rank, text) = strip(&pattern.replace(&line.text, ""));
+            line.rank = line.rank.or(rank);
+            line.text = text;
         }
     }
     lines.retain(|l| !l.text.trim().is_empty());
+}
+
+/// The lines whose number is one more than the last such line's.
+fn ascending(lines: &[TextLine], pattern: &Regex) -> Vec<usize> {
+    let mut last: Option<u64> = None;
+    let mut run = Vec::new();
+    for (nth, line) in lines.iter().enumerate() {
+        let number: Option<u64> = pattern.captures(&line.text).and_then(|c| c.get(1)?.as_str().parse().ok());
+        if let Some(n) = number.filter(|n| last.is_none_or(|l| *n == l + 1)) {
+            run.push(nth);
+            last = Some(n);
+        }
+    }
+    run
 }
 
 #[cfg(test)]

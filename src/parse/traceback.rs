@@ -13,7 +13,7 @@ use crate::model::{
 use super::text::TextLine;
 
 static FRAME: LazyLock<Regex> = LazyLock::new(|| {
-    Regex::new(r#"File ['"]?(?<file>[^'",]+)['"]?, line (?<line>\d+)(?:, in (?<function>[^\s].*?))?\s*$"#)
+    Regex::new(r#"(?i)File ['"]?(?<file>[^'",]+)['"]?, line (?<line>\d+)(?:, in (?<function>[^\s].*?))?\s*$"#)
         .expect("tested")
 });
 /// IPython's form: `/path/file.py in function(args)` and `File /path/file.py:12, in function(args)`.

@@ -96,7 +96,8 @@ pub static FAMILIES: LazyLock<Vec<Family>> =
 /// What is wrong with it, in words.
 pub fn read(text: &str) -> Result<Family, String> {
     let file: File = toml::from_str(text).map_err(|e| e.to_string())?;
-    let pattern = Regex::new(&file.pattern).map_err(|e| e.to_string())?;
+    // People retype messages; case means nothing unless the pattern says so.
+    let pattern = Regex::new(&format!("(?i){}", file.pattern)).map_err(|e| e.to_string())?;
     Ok(Family {
         id: file.id,
         memory: file.memory,

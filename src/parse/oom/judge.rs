@@ -20,6 +20,8 @@ use super::{
 
 /// Lines that a message may go on over.
 const SPREAD: usize = 14;
+/// A message that says no more than that memory ran out.
+const BARE: &str = "torch.cuda.bare";
 /// Lines of context kept on each side.
 const CONTEXT: usize = 60;
 
@@ -76,57 +78,75 @@ fn at(source: &Clean, lines: &[TextLine], nth: usize) -> (Option<Incident>, usiz
         || lower.contains("tried to all")
         || lower.contains("out of")
         || lower.contains("outofmemory");
-    if torch_word {
-        for (text, used) in joined(lines, nth) {
-            if let Some(start) =
-                torch::find(&text).filter(|s| *s <= line.text.len() && begins_here(&text, *s, &line.text))
-            {
-                let message = torch::read(&text[start..]);
-                let mut incident = Incident {
-                    is_oom: true,
-                    memory: Memory::Gpu,
-                    kind: message.kind.into(),
-                    device: message.device,
-                    numbers: message.numbers,
-                    other_processes: message.others,
-                    message: torch::shown(text[start..].get(..700).unwrap_or(&text[start..])),
-                    ..Incident::default()
-                };
-                if let Some(reserved) = message.reserved {
-                    incident.details.insert("reserved_total_bytes", reserved as f64);
-                }
-                if GOES_ON.is_match(&text) {
-                    incident.phase.id = PhaseId::CheckpointSave;
-                }
-                surround(&mut incident, source, lines, nth, used);
-                return (Some(incident), used);
-            }
+    let torch = if torch_word { from_torch(lines, nth) } else { None };
+    // A bare "out of memory" may be the head of another family's message.
+    if let Some((mut incident, used)) = torch.as_ref().filter(|(i, _)| i.kind.as_str() != BARE).cloned() {
+        surround(&mut incident, source, lines, nth, used);
+        return (Some(incident), used);
+    }
+    // A literal may be cut by the end of the line, or stand in the next one of a message that begins here.
+    let near = near(lines, nth);
+    let stands_near = |literal: &str| near.iter().any(|text| text.contains(literal));
+    for family in FAMILIES.iter().filter(|f| f.literals.iter().any(|l| stands_near(l))) {
+        if torch.is_some() && family.id == BARE {
+            continue;
+        }
+        // The reading that gives the most figures; of two that give as many, the shorter one.
+        let readings = joined(lines, nth);
+        let matches = readings.iter().filter_map(|(text, used)| {
+            let c = family.pattern.captures(text)?;
+            let begins = c.get(0).is_some_and(|m| m.start() < line.text.len().max(1));
+            begins.then(|| (c.iter().flatten().count(), std::cmp::Reverse(*used), c, *used))
+        });
+        if let Some((_, _, c, used)) = matches.max_by_key(|(groups, short, _, _)| (*groups, *short)) {
+            let mut incident = from_family(family, &c);
+            surround(&mut incident, source, lines, nth, used);
+            refine(&mut incident, lines, nth);
+            return (Some(incident), 1);
         }
     }
-    for family in
-        FAMILIES.iter().filter(|f| f.literals.iter().any(|l| lower.contains(l.as_str()) || starts_inside(&lower, l)))
-    {
-        for (text, used) in joined(lines, nth) {
-            if let Some(c) = family.pattern.captures(&text)
-                && c.get(0).is_some_and(|m| m.start() <= line.text.len())
-            {
-                let mut incident = from_family(family, &c);
-                surround(&mut incident, source, lines, nth, used);
-                refine(&mut incident, lines, nth);
-                return (Some(incident), 1);
-            }
+    match torch {
+        Some((mut incident, used)) => {
+            surround(&mut incident, source, lines, nth, used);
+            (Some(incident), used)
         }
+        None => (None, 1),
     }
-    (None, 1)
 }
 
-/// A literal may be cut by the end of the line.
-fn starts_inside(line: &str, literal: &str) -> bool {
-    literal.len() > 14 && (14..literal.len()).any(|n| literal.get(..n).is_some_and(|head| line.ends_with(head)))
+/// PyTorch's own message beginning in line `nth`, and the lines that it takes.
+fn from_torch(lines: &[TextLine], nth: usize) -> Option<(Incident, usize)> {
+    let line = lines.get(nth)?;
+    for (text, used) in joined(lines, nth) {
+        let Some(start) = torch::find(&text).filter(|s| *s < line.text.len().max(1)) else { continue };
+        let message = torch::read(&text[start..]);
+        let mut incident = Incident {
+            is_oom: true,
+            memory: Memory::Gpu,
+            kind: message.kind.into(),
+            device: message.device,
+            numbers: message.numbers,
+            other_processes: message.others,
+            message: torch::shown(text[start..].get(..700).unwrap_or(&text[start..])),
+            ..Incident::default()
+        };
+        if let Some(reserved) = message.reserved {
+            incident.details.insert("reserved_total_bytes", reserved as f64);
+        }
+        if GOES_ON.is_match(&text) {
+            incident.phase.id = PhaseId::CheckpointSave;
+        }
+        return Some((incident, used));
+    }
+    None
 }
 
-fn begins_here(_text: &str, start: usize, line: &str) -> bool {
-    start < line.len().max(1)
+/// The line with the two after it, in small letters, joined as a wrap may have parted them.
+fn near(lines: &[TextLine], nth: usize) -> [String; 2] {
+    let some = lines.iter().skip(nth).take(3);
+    let tight: String = some.clone().map(|l| l.text.trim_end()).collect();
+    let loose: Vec<&str> = some.map(|l| l.text.trim()).collect();
+    [tight.to_ascii_lowercase(), loose.join(" ").to_ascii_lowercase()]
 }
 
 /// The line and what follows it, as wrapping may have parted them: with nothing between, and with a blank. The reading
@@ -134,7 +154,8 @@ fn begins_here(_text: &str, start: usize, line: &str) -> bool {
 fn joined(lines: &[TextLine], nth: usize) -> Vec<(String, usize)> {
     let Some(first) = lines.get(nth) else { return Vec::new() };
     let mut used = 1;
-    let (mut tight, mut loose) = (first.text.trim_end().to_string(), first.text.trim_end().to_string());
+    let begin = first.text.trim_end().to_string();
+    let (mut tight, mut loose, mut bare) = (begin.clone(), begin.clone(), begin);
     for line in lines.iter().skip(nth + 1).take(SPREAD) {
         let stops = line.rank.is_some() && line.rank != first.rank
             || line.text.contains("Traceback (most recent")
@@ -145,8 +166,15 @@ fn joined(lines: &[TextLine], nth: usize) -> Vec<(String, usize)> {
             break;
         }
         tight.push_str(line.text.trim_end());
-        loose.push(' ');
-        loose.push_str(line.text.trim());
+        bare.push_str(line.text.trim());
+        // No message has two numbers side by side: a number was cut.
+        let next = line.text.trim();
+        let cut = loose.ends_with(|c: char| c.is_ascii_digit() || c == '.') && next.starts_with(|c: char| c.is_ascii_digit())
+            || loose.ends_with(|c: char| c.is_ascii_digit()) && next.starts_with('.');
+        if !cut {
+            loose.push(' ');
+        }
+        loose.push_str(next);
         used += 1;
     }
     let single = (first.text.clone(), 1);
@@ -167,7 +195,7 @@ fn joined(lines: &[TextLine], nth: usize) -> Vec<(String, usize)> {
             + usize::from(m.device.is_some())
             + m.others.len()
     };
-    let mut all = vec![single, (loose, used), (tight, used)];
+    let mut all = vec![single, (loose, used), (tight, used), (bare, used)];
     all.sort_by_key(|(text, used)| (std::cmp::Reverse(score(text)), *used));
     all
 }
@@ -254,7 +282,7 @@ fn phase_of_kind(incident: &Incident) -> Phase {
     let text = incident.message.as_str();
     let near = || incident.context.iter().filter(|e| e.line.is_some_and(|l| l.abs_diff(incident.place.line) <= 12));
     let id = match incident.kind.as_str() {
-        "ray.oom_task" if text.contains("__init__") || text.contains("init_model") => PhaseId::ModelLoad,
+        "ray.oom_task" if text.replace(' ', "").contains("__init__") || text.contains("init_model") => PhaseId::ModelLoad,
         "ray.oom_task" if near().any(|e| e.text.as_str().contains("init_model_from_pretrained")) => PhaseId::ModelLoad,
         "vllm.kv.no_blocks" | "vllm.kv.max_seq_len" | "vllm.kv.need_gib" => PhaseId::KvCacheInit,
         "vllm.startup.free_below_util" => PhaseId::ModelLoad,
@@ -267,7 +295,7 @@ fn phase_of_kind(incident: &Incident) -> Phase {
             if kv { PhaseId::KvCacheInit } else { PhaseId::ModelLoad }
         }
         _ => {
-            let dataloader = incident.context.iter().find(|e| e.text.as_str().contains("DataLoader worker"));
+            let dataloader = incident.context.iter().find(|e| e.text.as_str().to_ascii_lowercase().contains("dataloader worker"));
             match dataloader {
                 Some(line) => return Phase { id: PhaseId::Dataloader, evidence: vec![line.clone()] },
                 None => PhaseId::Unknown,

@@ -25,10 +25,22 @@ const REGION: usize = 2 << 20;
 
 /// Literals of which one stands in every message that matters.
 static LITERALS: LazyLock<AhoCorasick> = LazyLock::new(|| {
-    let own = ["out of memory", "outofmemory", "tried to allocate", "of memory"];
-    let all = family::FAMILIES.iter().flat_map(|f| f.literals.iter().map(String::as_str)).chain(own);
+    let own = ["out of memory", "outofmemory", "tried to allocate", "of memory", "\u{a0}"].map(str::to_string);
+    let families = family::FAMILIES.iter().flat_map(|f| f.literals.iter());
+    let all: Vec<String> = families.flat_map(|literal| with_halves(literal)).chain(own).collect();
     AhoCorasick::builder().ascii_case_insensitive(true).build(all).expect("the list is tested")
 });
+
+/// A literal, and the halves of a long one: a wrapped line cuts at most one of them.
+fn with_halves(literal: &str) -> Vec<String> {
+    let words: Vec<&str> = literal.split(' ').collect();
+    let mut all = vec![literal.to_string()];
+    if words.len() >= 3 {
+        let (first, second) = words.split_at(words.len() / 2);
+        all.extend([first.join(" "), second.join(" ")].into_iter().filter(|half| half.len() >= 8));
+    }
+    all
+}
 
 /// Scans one text, in order, in any chunking.
 #[derive(Debug)]
