@@ -13,7 +13,10 @@ use clap::Args;
 use crate::{
     diagnose::diagnose,
     model::{Clean, failure::Diagnosis, knobs::Knobs},
-    parse::{facts::Facts, oom::Scanner},
+    parse::{
+        facts::Facts,
+        oom::{self, Scanner},
+    },
 };
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -84,6 +87,9 @@ pub fn run(args: &DiagnoseArgs) -> Result<ExitCode> {
         scanner.finish();
         knobs.merge(facts.knobs());
         incidents.extend_from_slice(scanner.incidents());
+    }
+    if files.len() > 1 {
+        incidents = oom::fold(incidents);
     }
     let diagnosis = diagnose(&incidents, &knobs);
     let text = match args.format {

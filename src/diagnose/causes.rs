@@ -93,6 +93,11 @@ fn other_process(case: &Case<'_>) -> Option<Found> {
         let summary = "something else holds memory of this card: less is free at start than vLLM was told to take";
         return found(0.9, vec![message(case)], summary.into());
     }
+    if kind(case) == "torch.cuda.bare" && n.requested_bytes.is_none() && case.incident.phase.id == PhaseId::ModelLoad {
+        // PyTorch's own message comes from its allocator; the driver's comes where not even a context found room.
+        let summary = "the driver itself refused before PyTorch held anything: most likely the card is full of somebody else's memory (nvidia-smi tells)";
+        return found(0.6, vec![message(case)], summary.into());
+    }
     let theirs: u64 = case.incident.other_processes.iter().filter_map(|p| p.bytes).sum();
     let capacity = n.allowed_bytes.is_none().then_some(n.capacity_bytes).flatten()?;
     // A context without tensors is no reason.
@@ -157,7 +162,7 @@ fn memory_in_lines(case: &Case<'_>) -> Vec<(f64, Evidence)> {
     for line in &case.incident.context {
         let text = line.text.as_str();
         let lower = text.to_ascii_lowercase();
-        if line.line.is_some_and(|l| l >= case.incident.place.line) || lower.contains("tried to allocate") {
+        if line.line.is_some_and(|l| l > case.incident.place.line) || lower.contains("tried to allocate") {
             continue;
         }
         let Some(at) = ["mem", "allocated", "vram"].iter().find_map(|w| lower.find(w)) else { continue };
@@ -247,19 +252,41 @@ fn logits(case: &Case<'_>) -> Option<Found> {
             "it died in the loss: logits of every token and vocabulary entry".into(),
         );
     }
-    // tokens x vocabulary x 2 or 4 bytes.
+    // tokens x vocabulary x 2 or 4 bytes, as near as the message prints it (two decimals, segments of 2 MiB).
     let vocab = crate::memory::models::find(case.knobs.str(Knob::Model)?)?.vocab;
-    let requested = n.requested_bytes?;
-    for width in [4u64, 2] {
-        let tokens = requested as f64 / (vocab * width) as f64;
-        let rounded = tokens.round();
-        let close = (rounded * (vocab * width) as f64 - requested as f64).abs() <= 0.005 * requested as f64;
-        if rounded >= 64.0 && close && requested > 64 << 20 && rounded % 32.0 < 1.0 {
-            return found(
-                0.6,
-                vec![message(case)],
-                format!("the request is {rounded:.0} tokens x {vocab} vocabulary entries x {width} bytes"),
-            );
+    let requested = n.requested_bytes.filter(|r| *r > 64 << 20)?;
+    let printed = if requested >= 1 << 30 { 5 << 20 } else { 5 << 10 };
+    let matches = |tokens: u64, width: u64| {
+        let exact = tokens * vocab * width;
+        exact <= requested + printed && requested <= exact + printed + (2 << 20)
+    };
+    let k = case.knobs;
+    let lengths = [
+        k.u64(Knob::SequenceLength),
+        k.u64(Knob::MaxCompletionLength),
+        k.u64(Knob::MaxCompletionLength).map(|l| l + 1),
+        k.u64(Knob::MaxCompletionLength).zip(k.u64(Knob::PromptLength)).map(|(a, b)| a + b),
+    ];
+    let batch = k.u64(Knob::PerDeviceTrainBatchSize);
+    let of_the_job = batch.into_iter().flat_map(|b| lengths.into_iter().flatten().map(move |l| b * l));
+    let proof = |score: f64, tokens: u64, width: u64| {
+        found(
+            score,
+            vec![message(case)],
+            format!("the request is {tokens} tokens x {vocab} vocabulary entries x {width} bytes: logits"),
+        )
+    };
+    for tokens in of_the_job {
+        if let Some(width) = [4, 2].into_iter().find(|width| matches(tokens, *width)) {
+            return proof(0.8, tokens, width);
+        }
+    }
+    // A round number of tokens is a hint and no more.
+    for width in [4, 2] {
+        let near = requested / (vocab * width);
+        let round = (near + 64) / 128 * 128;
+        if round >= 256 && matches(round, width) {
+            return proof(0.5, round, width);
         }
     }
     None
@@ -291,7 +318,7 @@ fn too_big_model(case: &Case<'_>) -> Option<Found> {
     }
     if case.incident.phase.id == PhaseId::ModelLoad {
         return found(
-            0.85,
+            if k == "torch.cuda.bare" { 0.5 } else { 0.85 },
             case.incident.phase.evidence.clone(),
             "it died while the weights were loaded: they do not fit beside what is there".into(),
         );

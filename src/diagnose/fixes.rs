@@ -159,6 +159,9 @@ fn choose(case: &Case<'_>, causes: &[&str]) -> Vec<&'static str> {
                 "empty_cache",
                 "grad_checkpointing",
             ],
+            "cap_limit" => {
+                vec!["other", "reduce_batch", "grad_checkpointing", "reduce_seq_len", "fused_optimizer", "lora"]
+            }
             "leak_growth" => vec!["stop_leak", "empty_cache", "reduce_batch", "torch_no_grad"],
             "kv_cache" => vec![
                 "lower_gpu_memory_utilization",
@@ -356,6 +359,9 @@ fn other(case: &Case<'_>) -> Option<&'static str> {
         }
         "ray.oom_task" | "ray.oom_raylet" => "fewer actors on the node, or RAY_memory_usage_threshold",
         "torch.mps" => "PYTORCH_MPS_HIGH_WATERMARK_RATIO=0.0 lifts the cap, at the risk of swapping",
+        _ if case.incident.numbers.allowed_bytes.is_some() => {
+            "the limit is the process's own: torch.cuda.set_per_process_memory_fraction (or per_process_memory_fraction in the allocator's settings); raise or drop it if the rest of the card is yours"
+        }
         _ => return None,
     })
 }

@@ -132,7 +132,10 @@ impl Facts {
         if SEARCH.find(line).is_none() {
             return;
         }
-        let text = String::from_utf8_lossy(line);
+        let mut text = String::from_utf8_lossy(line);
+        if text.contains('\u{a0}') {
+            text = text.replace('\u{a0}', " ").into();
+        }
         let origin = Origin::Log { line: self.lines };
         for (pattern, knob, value) in FACTS.iter() {
             let Some(c) = pattern.captures(&text) else { continue };

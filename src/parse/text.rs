@@ -62,25 +62,98 @@ static REPEATED: LazyLock<Regex> =
 /// Reads the lines of `raw`, whose first byte stands at `byte` in line `number` of the original.
 pub fn lines(raw: &[u8], number: u64, byte: u64) -> Vec<TextLine> {
     let mut out = Vec::new();
+    let mut rows = Vec::new();
     let mut at = byte;
     for (nth, line) in raw.split(|b| *b == b'\n').enumerate() {
-        let place = |text: String, rank| TextLine { number: number + nth as u64, byte: at, rank, text };
         for frame in line.split(|b| *b == b'\r') {
             if frame.trim_ascii().is_empty() {
                 continue;
             }
-            let text = String::from_utf8_lossy(frame);
-            for text in unfold(&unmark(&text)) {
-                let (rank, text) = strip(&text);
-                if !text.trim().is_empty() {
-                    out.push(place(text, rank));
-                }
-            }
+            let raw = String::from_utf8_lossy(frame);
+            let text = unmark(&raw);
+            // A box has an edge of its own.
+            let boxed = raw.trim_start().starts_with(['│', '┃', '║']);
+            rows.push(if boxed { Row::of(&text) } else { Row::of(&ANSI.replace_all(&raw, "")) });
+            out.push(TextLine { number: number + nth as u64, byte: at, rank: None, text });
         }
         at += line.len() as u64 + 1;
     }
-    drop_line_numbers(&mut out);
+    for (nth, taken) in drop_line_numbers(&mut out) {
+        if let Some(row) = rows.get_mut(nth) {
+            *row = Row { whole: row.whole.saturating_sub(taken), trimmed: row.trimmed.saturating_sub(taken) };
+        }
+    }
+    join_rows(&mut out, &rows);
+    let mut out: Vec<TextLine> = out.into_iter().flat_map(|line| parts(&line)).collect();
+    // Numbers may stand behind prefixes, and prefixes behind numbers.
+    for (nth, _) in drop_line_numbers(&mut out) {
+        if let Some(line) = out.get_mut(nth) {
+            let (rank, text) = strip(&line.text);
+            *line = TextLine { rank: line.rank.or(rank), text, ..line.clone() };
+        }
+    }
+    out.retain(|l| !l.text.trim().is_empty());
     out
+}
+
+/// What one physical line says: a folded one says several things.
+fn parts(line: &TextLine) -> Vec<TextLine> {
+    let texts = unfold(&line.text).into_iter().map(|text| strip(&text));
+    let said = texts.filter(|(_, text)| !text.trim().is_empty());
+    said.map(|(rank, text)| TextLine { rank, text, ..line.clone() }).collect()
+}
+
+/// Columns that a line takes, with and without the blanks at its end.
+struct Row {
+    whole: usize,
+    trimmed: usize,
+}
+
+impl Row {
+    fn of(text: &str) -> Self {
+        Self { whole: text.chars().count(), trimmed: text.trim_end().chars().count() }
+    }
+}
+
+/// The least width at which a terminal is thought to have broken lines.
+const NARROW: usize = 60;
+
+/// How a line begins that is no second half of another one.
+static BEGINS: LazyLock<Regex> = LazyLock::new(|| {
+    Regex::new(r#"^\s*(?:Traceback |During handling|The above exception|File "|[\[{(<│╭╰┃]|[\w.]+(?:Error|Exception|Warning)\b|\d{4}-\d\d-\d\d|(?:slurmstepd|srun|mpirun|bash|INFO|WARNING|ERROR|DEBUG|CRITICAL)\b|\d+[.:\])]\s|>)|^\s{3,}\S"#).expect("tested")
+});
+
+/// `function: what it says`.
+static LABEL: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"^[\w.]+: ").expect("tested"));
+
+/// Joins the rows of lines that a terminal broke at its edge: at least two rows end in the very same last column and none
+/// goes past it.
+fn join_rows(lines: &mut Vec<TextLine>, rows: &[Row]) {
+    let Some(edge) = rows.iter().map(|r| r.whole).max().filter(|w| *w >= NARROW) else { return };
+    // Copied with the blanks that fill each row, every row ends at the edge; a blank may have fallen on the edge itself.
+    let padded = rows.len() > 2 && rows.iter().filter(|r| r.whole == edge).count() * 10 >= rows.len() * 9;
+    let full = |r: &Row| if padded { r.trimmed + 1 >= edge } else { r.whole == edge };
+    // A single row at the edge may be the longest line and no more, unless the next one goes on in the middle of a word.
+    let sure = rows.iter().filter(|r| full(r)).count() >= 2;
+    let goes_on = |text: &str| {
+        let middle = |c: char| c.is_lowercase() || c.is_ascii_digit() || "/._,;)".contains(c);
+        (sure || text.starts_with(middle) && !LABEL.is_match(text))
+            && !BEGINS.is_match(text)
+            && strip(text).1.len() == text.trim_end().len()
+    };
+    let mut out: Vec<TextLine> = Vec::with_capacity(lines.len());
+    let mut open = false;
+    for (line, row) in lines.drain(..).zip(rows) {
+        match out.last_mut().filter(|_| open && goes_on(&line.text)) {
+            Some(last) => last.text.push_str(&line.text),
+            None => out.push(line),
+        }
+        open = full(row);
+        if let Some(last) = out.last_mut().filter(|_| padded && !open) {
+            last.text.truncate(last.text.trim_end().len());
+        }
+    }
+    *lines = out;
 }
 
 /// Takes away escapes, HTML, Markdown and box characters.
@@ -163,28 +236,50 @@ fn strip(text: &str) -> (Option<u32>, String) {
     (rank, REPEATED.replace(rest.trim_end(), "").into_owned())
 }
 
-/// Numbers that a page or an editor put before each line, when they ascend. What follows a number may have a prefix of
-/// its own.
-fn drop_line_numbers(lines: &mut Vec<TextLine>) {
+/// Takes away the numbers that a page or an editor put before each line, when they ascend. Gives the lines that had one
+/// and the characters that it took.
+fn drop_line_numbers(lines: &mut [TextLine]) -> Vec<(usize, usize)> {
     let spaced = ascending(lines, &NUMBERED);
+    let listed = adjacent(lines);
     // With a single blank after it a number is a line's number only where nearly every line has the next one.
     let (pattern, run) = if spaced.len() >= 2 && spaced.len() * 3 >= lines.len() {
         (&NUMBERED, spaced)
+    } else if !listed.is_empty() {
+        (&NUMBERED, listed)
     } else {
         let plain = ascending(lines, &NUMBERED_BARE);
         if plain.len() < 3 || plain.len() * 10 < lines.len() * 9 {
-            return;
+            return Vec::new();
         }
         (&NUMBERED_BARE, plain)
     };
+    let mut taken = Vec::new();
     for nth in run {
         if let Some(line) = lines.get_mut(nth) {
-            let (rank, text) = strip(&pattern.replace(&line.text, ""));
-            line.rank = line.rank.or(rank);
-            line.text = text;
+            let rest = pattern.replace(&line.text, "").into_owned();
+            taken.push((nth, line.text.chars().count() - rest.chars().count()));
+            line.text = rest;
         }
     }
-    lines.retain(|l| !l.text.trim().is_empty());
+    taken
+}
+
+/// Lines of which at least three in a row count up, among others that have no number.
+fn adjacent(lines: &[TextLine]) -> Vec<usize> {
+    let number = |l: &TextLine| NUMBERED.captures(&l.text).and_then(|c| c.get(1)?.as_str().parse::<u64>().ok());
+    let numbers: Vec<Option<u64>> = lines.iter().map(number).collect();
+    let mut all = Vec::new();
+    let mut from = 0;
+    for nth in 1..=numbers.len() {
+        let goes_on = numbers.get(nth).copied().flatten().zip(numbers.get(nth - 1).copied().flatten());
+        if goes_on.is_none_or(|(this, last)| this != last + 1) {
+            if nth - from >= 3 {
+                all.extend(from..nth);
+            }
+            from = nth;
+        }
+    }
+    all
 }
 
 /// The lines whose number is one more than the last such line's.

@@ -23,6 +23,9 @@ static IPYTHON: LazyLock<Regex> = LazyLock::new(|| {
 });
 static CARETS: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"^[\s|]*[\^~]+[\s\^~]*$").expect("tested"));
 
+static ERROR: LazyLock<Regex> =
+    LazyLock::new(|| Regex::new(r"^\s*[\w.]*(?:Error|Exception|Exit|Interrupt)\b").expect("tested"));
+
 /// Frames among `lines`, outermost first.
 pub fn frames(lines: &[TextLine]) -> Vec<Frame> {
     let mut found = Vec::new();
@@ -31,7 +34,9 @@ pub fn frames(lines: &[TextLine]) -> Vec<Frame> {
         let code = lines[nth + 1..]
             .iter()
             .find(|l| !CARETS.is_match(&l.text))
-            .filter(|l| !FRAME.is_match(&l.text) && l.text.starts_with(' '));
+            // A stripped prefix may have taken the indentation of all lines with it.
+            .filter(|l| l.text.starts_with(' ') || !line.text.starts_with(' ') && !ERROR.is_match(&l.text))
+            .filter(|l| !FRAME.is_match(&l.text));
         found.push(Frame {
             line: line.number,
             file: Clean::new(c.name("file").map_or("", |m| m.as_str())),

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod captured;
+mod diagnosis;
 mod imports;
 mod measured;
 mod mixed_sources;

@@ -22,6 +22,8 @@ use super::{
 const SPREAD: usize = 14;
 /// A message that says no more than that memory ran out.
 const BARE: &str = "torch.cuda.bare";
+/// Name of the detail that says that the size asked for is exact to the byte.
+const EXACT: &str = "requested_bytes_exactly";
 /// Lines of context kept on each side.
 const CONTEXT: usize = 60;
 
@@ -40,6 +42,11 @@ static ECHO: LazyLock<Regex> = LazyLock::new(|| {
 static GOES_ON: LazyLock<Regex> = LazyLock::new(|| {
     Regex::new(r"UserWarning: Failed to clone\(\)|memory allocation failed with OOM on device").expect("tested")
 });
+/// What a program prints when it tries again with less.
+static RECOVERED: LazyLock<Regex> =
+    LazyLock::new(|| Regex::new(r"retrying without pipeline|falling back to|will retry with less").expect("tested"));
+/// Lines in which it says so.
+const RECOVERY: usize = 5;
 static SAVE: LazyLock<Regex> = LazyLock::new(|| {
     Regex::new(r"(?i)save|checkpoint|serialization|write_table|arrow|cache_file|to_csv|hf_hub|download")
         .expect("tested")
@@ -96,10 +103,14 @@ fn at(source: &Clean, lines: &[TextLine], nth: usize) -> (Option<Incident>, usiz
         let matches = readings.iter().filter_map(|(text, used)| {
             let c = family.pattern.captures(text)?;
             let begins = c.get(0).is_some_and(|m| m.start() < line.text.len().max(1));
-            begins.then(|| (c.iter().flatten().count(), std::cmp::Reverse(*used), c, *used))
+            let rest = c.get(0).and_then(|m| text.get(m.start()..)).unwrap_or_default();
+            begins.then(|| (c.iter().flatten().count(), std::cmp::Reverse(*used), c, *used, rest))
         });
-        if let Some((_, _, c, used)) = matches.max_by_key(|(groups, short, _, _)| (*groups, *short)) {
-            let mut incident = from_family(family, &c);
+        if let Some((_, _, c, used, rest)) = matches.max_by_key(|(groups, short, ..)| (*groups, *short)) {
+            if lines.iter().skip(nth).take(RECOVERY).any(|l| RECOVERED.is_match(&l.text)) {
+                return (None, 1);
+            }
+            let mut incident = from_family(family, &c, rest);
             surround(&mut incident, source, lines, nth, used);
             refine(&mut incident, lines, nth);
             return (Some(incident), 1);
@@ -133,7 +144,9 @@ fn from_torch(lines: &[TextLine], nth: usize) -> Option<(Incident, usize)> {
         if let Some(reserved) = message.reserved {
             incident.details.insert("reserved_total_bytes", reserved as f64);
         }
-        if GOES_ON.is_match(&text) {
+        // The warning around it may begin in the row before.
+        let before = nth.checked_sub(1).and_then(|n| lines.get(n)).map_or("", |l| l.text.as_str());
+        if GOES_ON.is_match(&format!("{before}{text}")) {
             incident.phase.id = PhaseId::CheckpointSave;
         }
         return Some((incident, used));
@@ -161,6 +174,7 @@ fn joined(lines: &[TextLine], nth: usize) -> Vec<(String, usize)> {
             || line.text.contains("Traceback (most recent")
             || line.text.trim_start().starts_with("File \"")
             || tight.contains("See documentation") && tight.contains("http")
+            || torch::find(&line.text).is_some() && torch::find(&tight).is_some()
             || tight.len() > 4000;
         if stops {
             break;
@@ -169,7 +183,8 @@ fn joined(lines: &[TextLine], nth: usize) -> Vec<(String, usize)> {
         bare.push_str(line.text.trim());
         // No message has two numbers side by side: a number was cut.
         let next = line.text.trim();
-        let cut = loose.ends_with(|c: char| c.is_ascii_digit() || c == '.') && next.starts_with(|c: char| c.is_ascii_digit())
+        let cut = loose.ends_with(|c: char| c.is_ascii_digit() || c == '.')
+            && next.starts_with(|c: char| c.is_ascii_digit())
             || loose.ends_with(|c: char| c.is_ascii_digit()) && next.starts_with('.');
         if !cut {
             loose.push(' ');
@@ -193,6 +208,7 @@ fn joined(lines: &[TextLine], nth: usize) -> Vec<(String, usize)> {
         .flatten()
         .count()
             + usize::from(m.device.is_some())
+            + usize::from(text.contains("avoid fragmentation"))
             + m.others.len()
     };
     let mut all = vec![single, (loose, used), (tight, used), (bare, used)];
@@ -200,7 +216,8 @@ fn joined(lines: &[TextLine], nth: usize) -> Vec<(String, usize)> {
     all
 }
 
-fn from_family(family: &Family, c: &regex::Captures<'_>) -> Incident {
+/// `rest` is the text from the match on.
+fn from_family(family: &Family, c: &regex::Captures<'_>, rest: &str) -> Incident {
     let text = |name: &str| c.name(name).map(|m| m.as_str());
     let sized = |name: &str| text(name).and_then(size::read);
     let plain = |name: &str| text(name).and_then(size::plain);
@@ -211,12 +228,16 @@ fn from_family(family: &Family, c: &regex::Captures<'_>) -> Incident {
             details.insert(name, value);
         }
     }
+    if let Some(bytes) = plain("requested_bytes") {
+        details.insert(EXACT, bytes as f64);
+    }
     let shape = text("shape")
         .and_then(|s| s.split(',').map(|n| n.trim().parse::<u64>().ok()).try_fold(1u64, |a, n| a.checked_mul(n?)));
     if let Some(elements) = shape {
         details.insert("shape_elements", elements as f64);
     }
-    Incident {
+    let whole = c.get(0).map_or("", |m| m.as_str());
+    let mut incident = Incident {
         is_oom: family.is_oom,
         memory: family.memory,
         kind: family.id.as_str().into(),
@@ -224,17 +245,24 @@ fn from_family(family: &Family, c: &regex::Captures<'_>) -> Incident {
         device: text("device").or(text("device2")).and_then(|d| d.parse().ok()),
         numbers: Numbers {
             requested_bytes: sized("requested").or(plain("requested_bytes")),
-            capacity_bytes: sized("capacity").or(gib("capacity_gib")),
-            in_use_bytes: sized("in_use"),
+            capacity_bytes: sized("capacity").or(sized("capacity2")).or(gib("capacity_gib")),
+            in_use_bytes: sized("in_use").or(gib("in_use_gib")),
             free_bytes: sized("free").or(gib("free_gib")),
             allocated_bytes: sized("allocated").or(plain("allocated_bytes")).or(plain("allocated2")),
             allowed_bytes: sized("allowed").or(plain("allowed_bytes")),
             ..Numbers::default()
         },
-        message: Clean::new(c.get(0).map_or("", |m| m.as_str()).trim()),
+        message: Clean::new(whole.trim()),
         details,
         ..Incident::default()
+    };
+    if family.id.starts_with("torch.") && incident.numbers == Numbers::default() {
+        // PyTorch's other back ends end as its CUDA messages do.
+        let message = torch::read(rest);
+        incident.numbers = message.numbers;
+        incident.device = incident.device.or(message.device);
     }
+    incident
 }
 
 /// Adds place, rank, traceback, phase and context.
@@ -243,7 +271,9 @@ fn surround(incident: &mut Incident, source: &Clean, lines: &[TextLine], nth: us
     incident.place = Place { source: source.clone(), line: line.number, byte: line.byte };
     let before = lines.get(..nth).unwrap_or_default();
     let after = lines.get(nth + used..).unwrap_or_default();
-    incident.rank = line.rank.or_else(|| before.iter().rev().take(3).find_map(|l| l.rank));
+    // What a wrap cut off has no prefix of its own; a launcher's line never had one.
+    let continues = incident.kind.as_str().starts_with("torch.");
+    incident.rank = line.rank.or_else(|| before.iter().rev().take(3).filter(|_| continues).find_map(|l| l.rank));
     incident.ranks = incident.rank.into_iter().collect();
     let own = |l: &&TextLine| l.rank == line.rank || l.rank.is_none();
     // The traceback before the message, back to its head; else the one right after it.
@@ -282,12 +312,15 @@ fn phase_of_kind(incident: &Incident) -> Phase {
     let text = incident.message.as_str();
     let near = || incident.context.iter().filter(|e| e.line.is_some_and(|l| l.abs_diff(incident.place.line) <= 12));
     let id = match incident.kind.as_str() {
-        "ray.oom_task" if text.replace(' ', "").contains("__init__") || text.contains("init_model") => PhaseId::ModelLoad,
+        "ray.oom_task" if text.replace(' ', "").contains("__init__") || text.contains("init_model") => {
+            PhaseId::ModelLoad
+        }
         "ray.oom_task" if near().any(|e| e.text.as_str().contains("init_model_from_pretrained")) => PhaseId::ModelLoad,
         "vllm.kv.no_blocks" | "vllm.kv.max_seq_len" | "vllm.kv.need_gib" => PhaseId::KvCacheInit,
         "vllm.startup.free_below_util" => PhaseId::ModelLoad,
         "vllm.cumem" => PhaseId::WeightSync,
         "shm.bus_error" | "shm.unable_to_write" => PhaseId::Dataloader,
+        _ if text.to_ascii_lowercase().contains("dataloader worker") => PhaseId::Dataloader,
         "notoom.nccl_timeout" | "shm.nccl" | "nccl.oom" => PhaseId::DdpFsdpComm,
         "ggml.cuda_alloc" => {
             let kv =
@@ -295,7 +328,8 @@ fn phase_of_kind(incident: &Incident) -> Phase {
             if kv { PhaseId::KvCacheInit } else { PhaseId::ModelLoad }
         }
         _ => {
-            let dataloader = incident.context.iter().find(|e| e.text.as_str().to_ascii_lowercase().contains("dataloader worker"));
+            let dataloader =
+                incident.context.iter().find(|e| e.text.as_str().to_ascii_lowercase().contains("dataloader worker"));
             match dataloader {
                 Some(line) => return Phase { id: PhaseId::Dataloader, evidence: vec![line.clone()] },
                 None => PhaseId::Unknown,
@@ -306,8 +340,16 @@ fn phase_of_kind(incident: &Incident) -> Phase {
     Phase { id, evidence: if id == PhaseId::Unknown { Vec::new() } else { vec![evidence] } }
 }
 
-/// Errno 28 is shared memory beside multiprocessing, a disk beside a save.
+/// What the lines around make of a message: errno 28 is shared memory beside multiprocessing and a disk beside a save; the
+/// driver's refusal in the thread that pins memory is the host's.
 fn refine(incident: &mut Incident, lines: &[TextLine], nth: usize) {
+    if incident.kind.as_str() == BARE
+        && (incident.frames.iter().any(|f| f.file.as_str().contains("pin_memory"))
+            || lines.iter().take(nth).rev().take(12).any(|l| l.text.contains("in pin memory thread")))
+    {
+        incident.kind = "tf.pinned_host".into();
+        incident.memory = Memory::Host;
+    }
     if incident.kind.as_str() == "notoom.disk_full" {
         let near = lines.get(nth.saturating_sub(14)..(nth + 4).min(lines.len())).unwrap_or_default();
         let shm = near.iter().any(|l| MULTIPROCESSING.is_match(&l.text));
@@ -340,8 +382,10 @@ pub fn fold(all: Vec<Incident>) -> Vec<Incident> {
                 first.frames.clone_from(&incident.frames);
             }
             complete(&mut first.numbers, &incident.numbers);
-            if first.kind.as_str() == "ggml.cuda_alloc" && incident.numbers.requested_bytes.is_some() {
-                // The second line has the exact size.
+            // ggml's second line has the exact size of the first one's; a cut one would be another.
+            if let (Some(exact), Some(rounded)) = (incident.details.get(EXACT), first.numbers.requested_bytes)
+                && (exact - rounded as f64).abs() < 16384.0
+            {
                 first.numbers.requested_bytes = incident.numbers.requested_bytes;
             }
             continue;
@@ -394,7 +438,11 @@ fn same_failure(a: &Incident, b: &Incident) -> bool {
 }
 
 fn complete(mine: &mut Numbers, theirs: &Numbers) {
-    if mine.requested_bytes == theirs.requested_bytes {
+    if mine.requested_bytes == theirs.requested_bytes || mine.requested_bytes.is_none() {
+        mine.requested_bytes = mine.requested_bytes.or(theirs.requested_bytes);
+        mine.in_use_bytes = mine.in_use_bytes.or(theirs.in_use_bytes);
+        mine.reserved_unallocated_bytes = mine.reserved_unallocated_bytes.or(theirs.reserved_unallocated_bytes);
+        mine.allowed_bytes = mine.allowed_bytes.or(theirs.allowed_bytes);
         mine.capacity_bytes = mine.capacity_bytes.or(theirs.capacity_bytes);
         mine.free_bytes = mine.free_bytes.or(theirs.free_bytes);
         mine.allocated_bytes = mine.allocated_bytes.or(theirs.allocated_bytes);

@@ -23,6 +23,11 @@ const AFTER: usize = 48 << 10;
 /// The longest region that is read as one; a log full of hits is cut into such.
 const REGION: usize = 2 << 20;
 
+/// One incident for each distinct failure of several texts, such as the logs of the ranks of one job; the root cause first.
+pub fn fold(all: Vec<Incident>) -> Vec<Incident> {
+    judge::fold(all)
+}
+
 /// Literals of which one stands in every message that matters.
 static LITERALS: LazyLock<AhoCorasick> = LazyLock::new(|| {
     let own = ["out of memory", "outofmemory", "tried to allocate", "of memory", "\u{a0}"].map(str::to_string);

@@ -21,7 +21,10 @@ fn regex(pattern: &str) -> Regex {
 static START: LazyLock<Regex> =
     LazyLock::new(|| regex(r"(?:\b(?<backend>[A-Z]{2,6})\s+)?out\s+of\s+memory\.\s*Tried\s+to\s+allocate(?:\s|$)"));
 static REQUESTED: LazyLock<Regex> = LazyLock::new(|| regex(r"Tried\s+to\s+allocate\s*SIZE"));
-static DEVICE: LazyLock<Regex> = LazyLock::new(|| regex(r"(?:GPU|Device)\s*(\d+)\s*(?:;|has\b)"));
+/// The older generations put their figures in one parenthesis.
+static PARENTHESIS: LazyLock<Regex> = LazyLock::new(|| regex(r"SIZE\s*\((?:GPU|Device|[A-Z]{2,5})\s*\d"));
+static DEVICE: LazyLock<Regex> =
+    LazyLock::new(|| regex(r"(?:GPU|Device|\((?:NPU|MLU|XPU|GCU|SUPA|DCU|MUSA))\s*(\d+)\s*(?:;|has\b)"));
 static CAPACITY: LazyLock<Regex> =
     LazyLock::new(|| regex(r"total\s*capac(?:i)?ty\s*of\s*SIZE|SIZE\s*total\s*capacity"));
 static FREE: LazyLock<Regex> = LazyLock::new(|| regex(r"of\s*which\s*SIZE\s*is\s*free|(?:;|,)\s*SIZE\s*free"));
@@ -50,7 +53,9 @@ pub struct Message {
 
 /// Where a message of this kind begins in `text`.
 pub fn find(text: &str) -> Option<usize> {
-    START.find(text).map(|m| m.start())
+    // No card has an exabyte: that size is a broken collective's, and a family of its own.
+    let exabyte = |m: &regex::Match<'_>| text[m.end()..].trim_start().to_ascii_lowercase().starts_with("more than 1eb");
+    START.find(text).filter(|m| !exabyte(m)).map(|m| m.start())
 }
 
 /// Reads a message, of which `text` is the beginning and as much as there is.
@@ -76,8 +81,12 @@ pub fn read(text: &str) -> Message {
         Some("HIP") => "torch.hip.v2",
         Some("XPU") => "torch.xpu",
         _ if cached.is_some() && !lower.contains("reserved") => "torch.cuda.v1_cached",
-        _ if lower.contains("total capacity;") || lower.contains("already allocated") => {
-            if lower.contains("max_split_size") { "torch.cuda.v1_hint" } else { "torch.cuda.v1_reserved" }
+        _ if lower.contains("total capacity;") || lower.contains("already allocated") || PARENTHESIS.is_match(text) => {
+            if lower.contains("max_split_size") {
+                "torch.cuda.v1_hint"
+            } else {
+                "torch.cuda.v1_reserved"
+            }
         }
         _ if lower.contains("capacty") => "torch.cuda.v2_capacty",
         _ if lower.contains(" pytorch_alloc_conf") || lower.contains("setting pytorch_alloc_conf") => {
