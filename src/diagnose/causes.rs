@@ -253,8 +253,16 @@ fn logits(case: &Case<'_>) -> Option<Found> {
         );
     }
     // tokens x vocabulary x 2 or 4 bytes, as near as the message prints it (two decimals, segments of 2 MiB).
-    let vocab = crate::memory::models::find(case.knobs.str(Knob::Model)?)?.vocab;
+    let model = crate::memory::models::find(case.knobs.str(Knob::Model)?)?;
+    let vocab = model.vocab;
     let requested = n.requested_bytes.filter(|r| *r > 64 << 20)?;
+    // The optimizer asks for the embedding's size, which has the vocabulary in it as well.
+    if !matches!(
+        case.incident.phase.id,
+        PhaseId::Unknown | PhaseId::Forward | PhaseId::Backward | PhaseId::Scoring | PhaseId::Eval
+    ) {
+        return None;
+    }
     let printed = if requested >= 1 << 30 { 5 << 20 } else { 5 << 10 };
     let matches = |tokens: u64, width: u64| {
         let exact = tokens * vocab * width;
@@ -285,7 +293,7 @@ fn logits(case: &Case<'_>) -> Option<Found> {
     for width in [4, 2] {
         let near = requested / (vocab * width);
         let round = (near + 64) / 128 * 128;
-        if round >= 256 && matches(round, width) {
+        if round >= 256 && round != model.hidden && matches(round, width) {
             return proof(0.5, round, width);
         }
     }
