@@ -5,6 +5,7 @@ pub mod diagnose;
 mod estimate;
 pub mod frame;
 mod history;
+pub mod jobs;
 pub mod knobs;
 mod metrics;
 mod record;

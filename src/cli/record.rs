@@ -7,29 +7,9 @@ use jiff::Timestamp;
 use crate::{
     model::{Clean, knobs::Knobs, redact},
     session::{Learnt, Listen, Session},
+    source::processes::environment,
     store::recorder::Recorder,
 };
-
-/// Beginnings of the names of environment variables that matter to memory and ranks; no other is ever written down.
-const ENVIRONMENT: &[&str] = &[
-    "CUDA_",
-    "NCCL_",
-    "PYTORCH_",
-    "TORCH_",
-    "SLURM_",
-    "RANK",
-    "LOCAL_RANK",
-    "WORLD_SIZE",
-    "MASTER_",
-    "NPROC",
-    "OMP_NUM_THREADS",
-    "XLA_",
-    "ACCELERATE_",
-    "DS_",
-    "VLLM_",
-    "UNSLOTH_",
-    "TOKENIZERS_PARALLELISM",
-];
 
 /// Notes what is known at the start: the command (empty for a run that is only watched), the settings given with it.
 pub fn describe(recorder: &Recorder, command: &[Clean], given: &Knobs) {
@@ -46,7 +26,7 @@ pub fn describe(recorder: &Recorder, command: &[Clean], given: &Knobs) {
     }
     let mut variables: Vec<String> = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-        .filter(|(name, _)| ENVIRONMENT.iter().any(|known| name.starts_with(known)))
+        .filter(|(name, _)| environment::is_kept(name))
         .map(|(name, value)| format!("{name}={value}"))
         .collect();
     variables.sort_unstable();

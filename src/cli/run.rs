@@ -127,9 +127,7 @@ impl Watch {
         let Some(recorder) = recorder else { return };
         super::record::conclude(&recorder, &session, Some(status));
         drop(session);
-        if let Some(recorder) = Arc::into_inner(recorder) {
-            recorder.finish();
-        }
+        recorder.finish();
     }
 }
 

@@ -25,10 +25,10 @@ use crate::{
         recorder::{Recorder, kept},
         runs::RECORDING,
     },
-    ui::{self, App, End, Msg, Outside},
+    ui::{self, App, Chooser, End, Msg, Outside},
 };
 
-use super::{diagnose, frame, knobs::KnobArgs};
+use super::{diagnose, frame, jobs, knobs::KnobArgs};
 
 /// Events that may wait between the sources and the screen.
 const WAITING: usize = 256;
@@ -39,6 +39,7 @@ const ONCE_GPUS: Duration = Duration::from_secs(2);
 /// Watch training logs and the GPUs of this machine.
 #[derive(Debug, Default, Args)]
 #[command(after_help = "Examples:
+  oomph                                  find the training jobs of this machine
   oomph train.log                        the dashboard beside a training job
   oomph train.log runs/exp1              several files and run folders of one job
   python train.py 2>&1 | oomph -         read standard input
@@ -46,14 +47,17 @@ const ONCE_GPUS: Duration = Duration::from_secs(2);
   oomph --once --json train.log          one frame as JSON
   oomph demo                             see it without a GPU or a log")]
 pub struct WatchArgs {
-    /// Log files, metric files or run folders; `-` reads standard input
+    /// Log files, metric files or run folders; `-` reads standard input. Without any, oomph looks for training jobs
     #[arg(value_name = "FILE")]
     pub files: Vec<PathBuf>,
+    /// The job that this process belongs to
+    #[arg(long, value_name = "PID", conflicts_with = "files")]
+    pub pid: Option<u32>,
     /// Print one frame and leave
     #[arg(long)]
     pub once: bool,
-    /// With --once: JSON (schema oomph.frame/1)
-    #[arg(long, requires = "once")]
+    /// With --once: the frame as JSON (schema oomph.frame/1); without a file: the training jobs (oomph.jobs/1)
+    #[arg(long)]
     pub json: bool,
     /// With --once: columns and rows of the frame
     #[arg(long, value_name = "COLUMNSxROWS", requires = "once", value_parser = size)]
@@ -86,40 +90,166 @@ fn interval(text: &str) -> Result<f64, String> {
     if (0.05..=3600.0).contains(&seconds) { Ok(seconds) } else { Err("between 0.05 and 3600 seconds".into()) }
 }
 
+/// What the dashboard is opened on.
+struct Target {
+    files: Vec<PathBuf>,
+    stdin: bool,
+    /// Settings of the job that are known from outside its log.
+    given: Knobs,
+    /// The command of a job that was found, for the recording.
+    command: Option<Clean>,
+}
+
 /// # Errors
 /// When nothing could be opened, or the screen has no terminal.
 pub fn run(args: &WatchArgs) -> Result<ExitCode> {
-    let knobs = args.knobs.read()?;
-    let (files, stdin) = find(&args.files)?;
-    if args.once {
-        return once(args, &files, stdin, knobs);
+    let given = args.knobs.read()?;
+    if args.files.is_empty() {
+        return find_jobs(args, &given);
     }
+    if args.json && !args.once {
+        bail!("--json prints one frame: give --once with it");
+    }
+    let (files, stdin) = find(&args.files)?;
+    let target = Target { files, stdin, given, command: None };
+    if args.once {
+        return once(args, target);
+    }
+    need_terminal()?;
+    let (messages, inbox) = channel();
+    let (session, running) = Running::start(args, &target, messages);
+    let (end, session) = show(session, inbox, args.theme.as_deref(), |_| {}, &mut |_, _| Ok(()))?;
+    running.finish(&session);
+    Ok(exit_code(end))
+}
+
+fn need_terminal() -> Result<()> {
     if !std::io::stdout().is_terminal() {
         bail!(
             "the dashboard needs a terminal; `oomph --once` prints one frame, `oomph --once --json` the same as JSON"
         );
     }
-    let (events, inbox) = sync_channel(WAITING);
-    let sources = open(&files, stdin, &events);
-    let _gpus =
-        (!args.no_gpu).then(|| crate::source::gpu::spawn(Duration::from_secs_f64(args.interval), events.clone()));
-    drop(events);
-    let recorder = if args.no_record { None } else { record(&files, &knobs) };
-    let mut session = Session::new(knobs);
-    if let Some(recorder) = &recorder {
-        session.observe(super::record::listener(recorder));
-    }
-    let (messages, inbox_of_screen) = channel();
-    pump(inbox, recorder.clone(), messages);
-    let end = show(session, inbox_of_screen, args.theme.as_deref(), |_| {})?;
-    drop(sources);
-    if let Some(recorder) = recorder.and_then(Arc::into_inner) {
-        recorder.finish();
-    }
-    Ok(match end {
+    Ok(())
+}
+
+/// The exit code of a dashboard that ended so.
+pub fn exit_code(end: End) -> ExitCode {
+    match end {
         End::Signal(number) => ExitCode::from(u8::try_from(128 + number).unwrap_or(255)),
         End::Quit | End::TerminalGone => ExitCode::SUCCESS,
-    })
+    }
+}
+
+/// Without a file: the one job of this machine, a list of several, or what was looked for.
+fn find_jobs(args: &WatchArgs, given: &Knobs) -> Result<ExitCode> {
+    let survey = jobs::survey(args.pid, !args.no_gpu);
+    if args.json && !args.once {
+        let mut text = serde_json::to_string_pretty(&survey.to_json())?;
+        text.push('\n');
+        super::print(&text)?;
+        return Ok(ExitCode::from(if survey.jobs.is_empty() { 2 } else { 0 }));
+    }
+    if let (Some(pid), true) = (args.pid, survey.jobs.is_empty()) {
+        bail!(
+            "there is no process {pid}{}",
+            match survey.notes().join("; ") {
+                notes if notes.is_empty() => notes,
+                notes => format!(" ({notes})"),
+            }
+        );
+    }
+    let target = |found: &jobs::Found| {
+        let files = found.paths();
+        if files.is_empty() {
+            return Err(found.why_nothing());
+        }
+        Ok(Target { files, stdin: false, given: found.knobs(given), command: Some(found.command()) })
+    };
+    match survey.jobs.as_slice() {
+        [] => {
+            eprint!("{}", survey.nothing());
+            Ok(ExitCode::from(2))
+        }
+        [only] if args.once || (std::io::stdout().is_terminal() && !only.paths().is_empty()) => {
+            let target = target(only).map_err(anyhow::Error::msg)?;
+            if args.once {
+                return once(args, target);
+            }
+            let (messages, inbox) = channel();
+            let (session, running) = Running::start(args, &target, messages);
+            let label = Clean::new(&only.title());
+            let (end, session) =
+                show(session, inbox, args.theme.as_deref(), |app| app.label = Some(label), &mut |_, _| Ok(()))?;
+            running.finish(&session);
+            Ok(exit_code(end))
+        }
+        several if args.once || !std::io::stdout().is_terminal() => {
+            if args.once {
+                eprintln!("oomph: several training jobs: choose one with --pid");
+            }
+            super::print(&survey.to_text(Timestamp::now()))?;
+            let readable = several.iter().any(|found| !found.paths().is_empty());
+            Ok(ExitCode::from(if args.once || !readable { 2 } else { 0 }))
+        }
+        several => {
+            let now = Timestamp::now();
+            let notes = survey.notes().iter().map(|note| Clean::new(note)).collect();
+            let choices = several.iter().map(|found| found.choice(now)).collect();
+            let (messages, inbox) = channel();
+            let mut running = None;
+            let mut choose = |app: &mut App, place: usize| {
+                let Some(found) = several.get(place) else { return Err("there is no such job".to_string()) };
+                if !found.is_still_there() {
+                    return Err(format!("{} has ended meanwhile", found.title()));
+                }
+                let (session, started) = Running::start(args, &target(found)?, messages.clone());
+                app.session = session;
+                app.label = Some(Clean::new(&found.title()));
+                running = Some(started);
+                Ok(())
+            };
+            let prepare =
+                |app: &mut App| app.chooser = Some(Chooser::new("Training jobs on this machine", choices, notes));
+            let (end, session) = show(Session::new(given.clone()), inbox, args.theme.as_deref(), prepare, &mut choose)?;
+            if let Some(running) = running {
+                running.finish(&session);
+            }
+            Ok(exit_code(end))
+        }
+    }
+}
+
+/// The threads behind a dashboard, and its recording.
+struct Running {
+    sources: file::Tails,
+    _gpus: Option<crate::source::gpu::Sampling>,
+    recorder: Option<Arc<Recorder>>,
+}
+
+impl Running {
+    /// Starts reading, sampling and recording; everything that happens goes to `messages`.
+    fn start(args: &WatchArgs, target: &Target, messages: Sender<Msg>) -> (Session, Self) {
+        let (events, inbox) = sync_channel(WAITING);
+        let sources = open(&target.files, target.stdin, &events);
+        let gpus =
+            (!args.no_gpu).then(|| crate::source::gpu::spawn(Duration::from_secs_f64(args.interval), events.clone()));
+        drop(events);
+        let recorder = if args.no_record { None } else { record(target) };
+        let mut session = Session::new(target.given.clone());
+        if let Some(recorder) = &recorder {
+            session.observe(super::record::listener(recorder));
+        }
+        pump(inbox, recorder.clone(), messages);
+        (session, Self { sources, _gpus: gpus, recorder })
+    }
+
+    fn finish(self, session: &Session) {
+        drop(self.sources);
+        if let Some(recorder) = self.recorder {
+            super::record::conclude(&recorder, session, None);
+            recorder.finish();
+        }
+    }
 }
 
 /// Files to read: the ones named, and what is worth reading in the folders named.
@@ -159,14 +289,17 @@ fn open(files: &[PathBuf], stdin: bool, events: &SyncSender<Event>) -> file::Tai
 }
 
 /// Begins a recording; a recording that cannot be made is no reason not to watch.
-fn record(files: &[PathBuf], given: &Knobs) -> Option<Arc<Recorder>> {
+fn record(target: &Target) -> Option<Arc<Recorder>> {
     let started = folder::new_run(Timestamp::now(), std::process::id())
         .map_err(anyhow::Error::from)
         .and_then(|place| Ok(Recorder::start(&place.join(RECORDING))?));
     match started {
         Ok(recorder) => {
-            super::record::describe(&recorder, &[], given);
-            let names: Vec<_> = files.iter().map(|f| f.to_string_lossy().into_owned()).collect();
+            super::record::describe(&recorder, &[], &target.given);
+            if let Some(command) = &target.command {
+                recorder.meta("command", command.clone());
+            }
+            let names: Vec<_> = target.files.iter().map(|f| f.to_string_lossy().into_owned()).collect();
             recorder.meta("files", names.join("\n").into());
             Some(Arc::new(recorder))
         }
@@ -208,7 +341,8 @@ fn pump(inbox: Receiver<Event>, recorder: Option<Arc<Recorder>>, messages: Sende
     });
 }
 
-/// The dashboard on this terminal, until the user leaves. `prepare` adds what only some commands show.
+/// The dashboard on this terminal, until the user leaves, and what is known then. `prepare` adds what only some commands show; `choose` opens
+/// what is chosen from a list, where there is one.
 ///
 /// # Errors
 /// When there is no terminal or it fails.
@@ -217,7 +351,8 @@ pub fn show(
     messages: Receiver<Msg>,
     theme: Option<&str>,
     prepare: impl FnOnce(&mut App),
-) -> Result<End> {
+    choose: &mut dyn FnMut(&mut App, usize) -> Result<(), String>,
+) -> Result<(End, Session)> {
     let mut app = App::new(session)
         .for_terminal(&|name| std::env::var(name).ok())
         .with_judge(Box::new(|text| diagnose::judge_text("pasted text", text.as_bytes(), &Knobs::default())));
@@ -230,8 +365,9 @@ pub fn show(
         bail!("there is no theme '{}'; there are: {}", Clean::new(name), known.join(", "));
     }
     let mut save = |name: &str, text: &str| save(name, text);
-    let mut outside = Outside { save: &mut save, tmux: std::env::var_os("TMUX").is_some() };
-    Ok(ui::run(&mut app, messages, &mut outside)?)
+    let mut outside = Outside { save: &mut save, choose, tmux: std::env::var_os("TMUX").is_some() };
+    let end = ui::run(&mut app, messages, &mut outside)?;
+    Ok((end, app.session))
 }
 
 /// Saves into the working folder under a name that is not taken; never over anything.
@@ -253,12 +389,13 @@ fn save(name: &str, text: &str) -> Result<String, String> {
 }
 
 /// One frame: reads what is there, asks the GPUs once, prints, leaves.
-fn once(args: &WatchArgs, files: &[PathBuf], stdin: bool, knobs: Knobs) -> Result<ExitCode> {
+fn once(args: &WatchArgs, target: Target) -> Result<ExitCode> {
+    let Target { files, stdin, given, .. } = target;
     let (events, inbox) = sync_channel(WAITING);
-    let sources = open(files, stdin, &events);
+    let sources = open(&files, stdin, &events);
     let gpus = (!args.no_gpu).then(|| crate::source::gpu::spawn(Duration::from_secs(1), events.clone()));
     drop(events);
-    let mut session = Session::new(knobs);
+    let mut session = Session::new(given);
     let start = Instant::now();
     let expected = files.len() + usize::from(stdin);
     loop {

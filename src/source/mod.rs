@@ -7,4 +7,5 @@ pub mod child;
 pub mod database;
 pub mod file;
 pub mod gpu;
+pub mod processes;
 pub mod run_folder;

@@ -170,7 +170,8 @@ fn is_tensorboard_time(name: &str) -> bool {
     shape.get(3..).is_some_and(|rest| rest == "00_00-00-")
 }
 
-fn sort_of(name: &str) -> Option<Sort> {
+/// What a file of this name is, where it is anything that is read.
+pub fn sort_of(name: &str) -> Option<Sort> {
     let lower = name.to_ascii_lowercase();
     let end = lower.rsplit_once('.').map_or("", |(_, end)| end);
     if lower.contains("tfevents") {

@@ -4,7 +4,7 @@ use std::{
     collections::VecDeque,
     path::{Path, PathBuf},
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
         mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel},
     },
@@ -50,7 +50,7 @@ pub struct Recorder {
     items: SyncSender<Item>,
     state: Arc<State>,
     path: PathBuf,
-    thread: Option<JoinHandle<()>>,
+    thread: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl Recorder {
@@ -75,6 +75,7 @@ impl Recorder {
             looked: None,
         };
         let thread = thread::Builder::new().name("recorder".into()).spawn(move || writer.run(&inbox)).ok();
+        let thread = Mutex::new(thread);
         Ok(Self { items, state, path: path.to_path_buf(), thread })
     }
 
@@ -116,13 +117,14 @@ impl Recorder {
     }
 
     /// Writes what is waiting and ends; gives up after two seconds on a disk that does not answer.
-    pub fn finish(mut self) {
-        let _ = self.items.send(Item::Finish);
-        if let Some(thread) = self.thread.take() {
-            let start = Instant::now();
-            while !thread.is_finished() && start.elapsed() < Duration::from_secs(2) {
-                thread::sleep(Duration::from_millis(5));
-            }
+    pub fn finish(&self) {
+        let start = Instant::now();
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(thread) = thread else { return };
+        let mut told = false;
+        while !thread.is_finished() && start.elapsed() < Duration::from_secs(2) {
+            told = told || self.items.try_send(Item::Finish).is_ok();
+            thread::sleep(Duration::from_millis(5));
         }
     }
 }

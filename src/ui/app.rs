@@ -8,6 +8,7 @@ use crate::{
 };
 
 use super::{
+    chooser::Chooser,
     keymap::Keymap,
     overlays::Overlay,
     replay::Replay,
@@ -86,6 +87,8 @@ pub struct App {
     pub label: Option<Clean>,
     /// The recording that is played, where it is not a live run.
     pub(super) replay: Option<Replay>,
+    /// A list to choose from, before there is anything to show.
+    pub chooser: Option<Chooser>,
 }
 
 impl App {
@@ -109,6 +112,7 @@ impl App {
             judge: None,
             label: None,
             replay: None,
+            chooser: None,
         }
     }
 
@@ -182,7 +186,8 @@ impl App {
         self.paste.diagnosis.as_ref().filter(|_| self.diagnosis.pasted).or_else(|| self.session.diagnosis())
     }
 
-    pub(super) fn say(&mut self, text: &str, tone: Tone) {
+    /// Says something at the foot of the screen for some seconds.
+    pub fn say(&mut self, text: &str, tone: Tone) {
         let until = self.now().and_then(|now| now.checked_add(jiff::SignedDuration::from_secs(4)).ok());
         self.toast = Some(Toast { text: Clean::new(text), tone, until });
     }

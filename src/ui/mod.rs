@@ -5,6 +5,7 @@
 //! or the wall clock: time comes with [`Msg::Tick`].
 
 mod app;
+mod chooser;
 mod curves;
 pub mod format;
 mod input;
@@ -28,6 +29,7 @@ use ratatui::crossterm;
 use crate::model::{Event, Timestamp};
 
 pub use app::{App, Judge, Screen, Toast};
+pub use chooser::{Choice, Chooser};
 pub use replay::Replay;
 pub use standing::{Standing, Tempo, standing, tempo};
 pub use terminal::{End, Outside, run};
@@ -56,6 +58,8 @@ pub enum Cmd {
         name: String,
         text: String,
     },
+    /// Open the thing at this place of the list.
+    Choose(usize),
     Redraw,
     Suspend,
     Quit,

@@ -59,6 +59,8 @@ pub enum End {
 pub struct Outside<'a> {
     /// Saves a text under a file name and gives the path, or why not.
     pub save: &'a mut dyn FnMut(&str, &str) -> Result<String, String>,
+    /// Opens what was chosen from a list, by its place, or says why not.
+    pub choose: &'a mut dyn FnMut(&mut App, usize) -> Result<(), String>,
     /// The terminal is inside tmux, screen or neither: how the clipboard is reached.
     pub tmux: bool,
 }
@@ -153,6 +155,10 @@ fn turn(app: &mut App, mailbox: &Arc<Mailbox>, outside: &mut Outside<'_>) -> io:
                 match cmd {
                     Cmd::Quit => return Ok(End::Quit),
                     Cmd::Redraw => terminal.clear()?,
+                    Cmd::Choose(place) => match (outside.choose)(app, place) {
+                        Ok(()) => app.chooser = None,
+                        Err(why) => app.say(&why, Tone::Warning),
+                    },
                     Cmd::Suspend => {
                         suspend(terminal.backend())?;
                         terminal.clear()?;

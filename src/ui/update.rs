@@ -6,7 +6,7 @@ use ratatui::crossterm::event::{
 use ratatui::layout::Rect;
 
 use super::{
-    App, Cmd, Msg, Screen, Tone,
+    App, Cmd, Msg, Screen, Tone, chooser,
     keymap::Action,
     overlays::{self, Overlay},
     replay, screens, standing, view,
@@ -52,6 +52,9 @@ fn terminal(app: &mut App, event: TerminalEvent) -> Vec<Cmd> {
 
 fn pressed(app: &mut App, key: &KeyEvent) -> Vec<Cmd> {
     app.toast = None;
+    if app.chooser.is_some() {
+        return chooser::key(app, key);
+    }
     if app.overlay.is_some() {
         return overlays::key(app, key);
     }
@@ -71,6 +74,9 @@ fn pressed(app: &mut App, key: &KeyEvent) -> Vec<Cmd> {
 
 /// A paste goes into the line that is being typed, else it is diagnosed on the spot. It never presses keys.
 fn pasted(app: &mut App, text: &str) {
+    if app.chooser.is_some() {
+        return;
+    }
     if app.screen == Screen::Charts && screens::charts::type_text(app, text) {
         return;
     }
@@ -141,7 +147,7 @@ fn on_screen(app: &mut App, action: Action) -> Vec<Cmd> {
 }
 
 fn pointed(app: &mut App, mouse: MouseEvent) -> Vec<Cmd> {
-    if app.overlay.is_some() {
+    if app.overlay.is_some() || app.chooser.is_some() {
         return Vec::new();
     }
     let area = Rect::new(0, 0, app.size.0, app.size.1);

@@ -11,7 +11,7 @@ use ratatui::{
 use unicode_width::UnicodeWidthStr;
 
 use super::{
-    App, Screen, Theme,
+    App, Screen, Theme, chooser,
     format::{clock, fit},
     keymap::{Action, Scope},
     overlays, replay, screens,
@@ -49,6 +49,9 @@ pub fn view(app: &App, theme: &Theme, frame: &mut Frame) {
         let row = Rect { y: area.y + area.height / 2, height: 1, ..area };
         frame.render_widget(Paragraph::new(text).centered(), row);
         return;
+    }
+    if app.chooser.is_some() {
+        return chooser::render(frame, area, app, theme);
     }
     let (tabs, mut middle, footer) = body(area);
     if app.replay.is_some() && middle.height > 6 {

@@ -4,6 +4,7 @@
 mod captured;
 mod diagnosis;
 mod imports;
+mod jobs;
 mod measured;
 mod mixed_sources;
 mod replay;
