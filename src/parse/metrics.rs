@@ -71,30 +71,33 @@ impl Reader {
     }
 
     fn frame(&mut self, frame: &[u8], byte: u64, out: &mut Vec<Record>) {
+        // A collector that drops carriage returns glues frames: each bar ends with its bracket.
+        let mut rest = frame;
+        let mut at = byte;
+        while let Some(end) = glued(rest) {
+            self.one(&rest[..end], at, out);
+            at += end as u64;
+            rest = &rest[end..];
+        }
+        self.one(rest, at, out);
+    }
+
+    fn one(&mut self, frame: &[u8], byte: u64, out: &mut Vec<Record>) {
         let at = At { line: self.lines + 1, byte };
-        if self.others.takes(frame, Place { line: at.line, byte }, out) {
-            return;
-        }
-        let understood = if memchr::memchr(0x1b, frame).is_some() {
-            let mut plain = std::mem::take(&mut self.plain);
+        let place = Place { line: at.line, byte };
+        let mut plain = std::mem::take(&mut self.plain);
+        let coloured = memchr::memchr2(0x1b, 0x08, frame).is_some();
+        if coloured {
             without_colours(frame, &mut plain);
-            let understood = self.console.frame(&plain, at, out);
-            self.plain = plain;
-            understood
-        } else {
-            self.console.frame(frame, at, out)
-        };
-        if !understood {
-            let text = if self.plain.is_empty() {
-                String::from_utf8_lossy(frame)
-            } else {
-                String::from_utf8_lossy(&self.plain)
-            };
-            let place = Place { line: at.line, byte: at.byte };
-            if !self.others.line(&text, place, out) {
-                self.unparsed_bytes += frame.len() as u64;
-            }
         }
+        let text = if coloured { &plain[..] } else { frame };
+        let understood = self.others.takes(text, place, out)
+            || self.console.frame(text, at, out)
+            || self.others.line(&String::from_utf8_lossy(text), place, out);
+        if !understood {
+            self.unparsed_bytes += frame.len() as u64;
+        }
+        self.plain = plain;
         self.plain.clear();
         if self.dialects.is_empty() {
             self.dialects.extend(self.console.dialect().or(self.others.dialect()));
@@ -135,11 +138,26 @@ impl Reader {
     }
 }
 
-/// Drops escape sequences: `ESC [ … letter`, and `ESC` with one character.
+/// The end of the first of several bars with metrics in one frame.
+fn glued(frame: &[u8]) -> Option<usize> {
+    let mut bars = memchr::memmem::find_iter(frame, b"%|");
+    let (first, second) = (bars.next()?, bars.next()?);
+    let end = first + memchr::memchr(b']', frame.get(first..second)?)? + 1;
+    // Bars without a postfix, and the blanks between them, are read together: they tell the step of a line between.
+    memchr::memchr(b'=', frame.get(first..end)?).map(|_| end).or_else(|| {
+        let name = frame.get(..first)?;
+        memchr::memmem::find(name, b"|Loss: ").map(|_| end)
+    })
+}
+
+/// Drops escape sequences: `ESC [ … letter`, and `ESC` with one character; and the backspaces with which Keras redraws.
 fn without_colours(frame: &[u8], out: &mut Vec<u8>) {
     out.clear();
     let mut bytes = frame.iter().copied();
     while let Some(byte) = bytes.next() {
+        if byte == 0x08 {
+            continue;
+        }
         if byte != 0x1b {
             out.push(byte);
         } else if bytes.next() == Some(b'[') {

@@ -33,14 +33,14 @@ static PREFIXES: LazyLock<Vec<Regex>> = LazyLock::new(|| {
         r"^\[?[WEIF]\d{3,4} \d\d:\d\d:\d\d(?:\.\d+)?[^\]]*?\]\s?",
         r"^\[resource\.labels[^\]]*\]\s*",
         r"^\[\d+\.\d+s\]\s+",
-        r"^[A-Za-z][\w.\-]*\s+\|\s",
+        r"^[A-Za-z][\w.\-]*[-_]\d+\s+\|\s",
         r"^\s*(?<rank>\d{1,3}):\s\s*(?:(?-u)\b|\[)",
         r"^E\s{2,}",
         r"^(?:>\s?)+",
         r"^(?:\w{3}\s+\d+ \d\d:\d\d:\d\d \S+ )?kernel:\s*",
         r"^\[\s*\d+\.\d{3,6}\]\s",
         r"^\[AutoTuner\]\s*",
-        r"^(?:worker|node|host)-?\d+:\s",
+        r"^(?:worker|node|host)-?(?<rank>\d+):\s",
     ]
     .iter()
     .map(|p| Regex::new(p).expect("the list is tested"))

@@ -38,6 +38,9 @@ pub struct TrainerConsole {
     finished: bool,
     dialect: Option<&'static str>,
     scratch: Vec<(Clean, f64)>,
+    /// The rank that the prefix of the line names, and what the first rank said last.
+    rank: Option<u32>,
+    first_said: Option<(u32, Vec<(Clean, f64)>)>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -66,6 +69,7 @@ impl TrainerConsole {
         while !rest.is_empty() {
             let dict = memchr::memchr_iter(b'{', rest).find(|at| rest.get(at + 1) == Some(&b'\''));
             let before = dict.unwrap_or(rest.len());
+            self.rank = rank_of(&rest[..before]);
             understood |= before > 0 && self.before(&rest[..before], out);
             let Some(dict) = dict else { break };
             let Some(length) = self.dict(&rest[dict..], at, out) else { break };
@@ -93,9 +97,11 @@ impl TrainerConsole {
 
     /// `  Total optimization steps = 1,250`.
     fn banner(&mut self, text: &[u8]) -> bool {
-        const BANNER: &[u8] = b"Total optimization steps = ";
-        let Some(place) = memchr::memmem::find(text, BANNER) else { return false };
-        let digits = text[place + BANNER.len()..].iter().take_while(|b| b.is_ascii_digit() || **b == b',');
+        // transformers and Unsloth.
+        const BANNERS: [&[u8]; 2] = [b"Total optimization steps = ", b"Total steps = "];
+        let place = BANNERS.iter().find_map(|banner| Some(memchr::memmem::find(text, banner)? + banner.len()));
+        let Some(place) = place else { return false };
+        let digits = text[place..].iter().take_while(|b| b.is_ascii_digit() || **b == b',');
         let add = |n: u64, b: &u8| n.saturating_mul(10).saturating_add(u64::from(b - b'0'));
         let total = digits.filter(|b| **b != b',').fold(0, add);
         self.total_steps = Some(total).filter(|n| *n > 0);
@@ -113,7 +119,8 @@ impl TrainerConsole {
             self.times.clear();
             self.times.extend_from_slice(bar.times);
             self.other = None;
-            if !bar.name.get(..5).is_some_and(|word| word.eq_ignore_ascii_case(b"epoch")) {
+            // A bar that counts an epoch's batches does not count the run's.
+            if !bar.name.to_ascii_lowercase().windows(5).any(|word| word == b"epoch") {
                 self.total_steps = Some(bar.total);
             }
         } else {
@@ -154,6 +161,20 @@ impl TrainerConsole {
         self.scratch = Vec::with_capacity(pairs.len());
         let mut point = self.plans[which].point(pairs);
         (point.line, point.byte) = (at.line, at.byte);
+        point.rank = self.rank;
+        if let Some(rank) = self.rank {
+            // The same numbers under another rank's name are the same point.
+            let same = |(first, said): &(u32, Vec<(Clean, f64)>)| *first != rank && same_pairs(said, &point.raw);
+            if self.first_said.as_ref().is_some_and(same) {
+                return length;
+            }
+            self.first_said = Some((rank, point.raw.clone()));
+        }
+        // ms-swift says it in a text: 'global_step/max_steps': '2/4389'.
+        if let Some((step, total)) = length.and_then(|l| text.get(..l)).and_then(step_of_total) {
+            point.step = Some(step);
+            self.total_steps = Some(total);
+        }
         if point.kind == PointKind::Train && self.dialect.is_none() {
             self.dialect = Some(dialect(&point));
         }
@@ -218,6 +239,26 @@ impl TrainerConsole {
     pub fn dialect(&self) -> Option<&'static str> {
         self.dialect
     }
+}
+
+fn same_pairs(a: &[(Clean, f64)], b: &[(Clean, f64)]) -> bool {
+    a.len() == b.len() && a.iter().zip(b).all(|((n, x), (m, y))| n == m && x.to_bits() == y.to_bits())
+}
+
+/// The rank that a short prefix before a dictionary names.
+fn rank_of(prefix: &[u8]) -> Option<u32> {
+    let prefix = std::str::from_utf8(prefix).ok().filter(|p| (2..64).contains(&p.len()))?;
+    super::text::without_prefix(&format!("{prefix}x")).0
+}
+
+/// The step and the total that ms-swift puts into one value.
+fn step_of_total(dict: &[u8]) -> Option<(u64, u64)> {
+    const KEY: &[u8] = b"global_step/max_steps";
+    let at = memchr::memmem::find(dict, KEY)? + KEY.len();
+    let text = std::str::from_utf8(dict.get(at..(at + 60).min(dict.len()))?).ok()?;
+    let (step, rest) = text.trim_start_matches(['\'', '"', ':', ' ']).split_once('/')?;
+    let end = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
+    Some((step.parse().ok()?, rest[..end].parse().ok()?))
 }
 
 /// Keys without which a dictionary is just one that somebody printed.

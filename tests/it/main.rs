@@ -3,6 +3,7 @@
 
 mod captured;
 mod diagnosis;
+mod dialects;
 mod imports;
 mod jobs;
 mod measured;

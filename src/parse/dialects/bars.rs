@@ -19,6 +19,15 @@ use super::pairs::{self, Number, Style};
 static TQDM: LazyLock<Regex> = LazyLock::new(|| {
     Regex::new(r"^\s*(?<name>[^|%]*?):?\s*\d+%\|[^|]*\|\s*(?<done>\d+)/(?<total>\d+) \[[^\],]*(?:, *[^,\]]*(?:it/s|s/it|/s|ba/s)[^,\]]*)?(?:, (?<rest>[^\]]*))\]").expect("tested")
 });
+/// A bar without a total: `Epoch 2: : 17671it [1:05:34,  4.49it/s, loss=2.15]`.
+static ENDLESS: LazyLock<Regex> = LazyLock::new(|| {
+    Regex::new(r"^\s*(?<name>[^|%]*?)[: ]*(?<done>\d+)it \[[^\],]*, *[^,\]]*(?:it/s|s/it)(?:, (?<rest>[^\]]*))\]")
+        .expect("tested")
+});
+/// Lightning's rich bar: `Epoch 3/9  ━━━━ 500/500 0:01:02 • 0:00:00 8.05it/s v_num: 0.000 train_loss: 0.512`.
+static RICH: LazyLock<Regex> = LazyLock::new(|| {
+    Regex::new(r"^\s*Epoch (?<epoch>\d+)/\S+\s+[━╸╺─ ]+\s*(?<done>\d+)/(?<total>\d+)\s+[\d:\-]+ • [\d:\-]+\s+[\d.]+it/s\s*(?<rest>.*)$").expect("tested")
+});
 static EPOCH_NAME: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"(?i)epoch\D{0,3}(?<epoch>\d+)").expect("tested"));
 static TORCHTUNE: LazyLock<Regex> =
     LazyLock::new(|| Regex::new(r"^\s*(?<epoch>\d+)\|(?<step>\d+)\|Loss: (?<loss>[-\w.+]+?):").expect("tested"));
@@ -70,12 +79,28 @@ impl Bars {
             self.draw(point, key, give);
             return true;
         }
-        let Some(c) = TQDM.captures(text) else { return false };
+        if let Some(c) = RICH.captures(text) {
+            let number = |name: &str| c.name(name).and_then(|m| m.as_str().parse::<u64>().ok()).unwrap_or(0);
+            let mut found = pairs::read(c.name("rest").map_or("", |m| m.as_str()), Style::Colon);
+            found.retain(|(name, _)| name != "v_num");
+            let (epoch, done) = (number("epoch"), number("done"));
+            if found.is_empty() || done == 0 {
+                return true;
+            }
+            let mut point = point(&found);
+            point.epoch = Some(epoch as f64);
+            point.step = Some(epoch * number("total") + done);
+            point.step_guessed = true;
+            self.dialect = Some("Lightning");
+            self.draw(point, (epoch, done), give);
+            return true;
+        }
+        let Some(c) = TQDM.captures(text).or_else(|| ENDLESS.captures(text)) else { return false };
         let name = c.name("name").map_or("", |m| m.as_str());
         if OTHER_BAR.is_match(name) {
             return false;
         }
-        let found: Vec<(String, Number)> = pairs::read(c.name("rest").map_or("", |m| m.as_str()), Style::Equals)
+        let found: Vec<(String, Number)> = pairs::read(c.name("rest").map_or("", |m| m.as_str()), Style::Postfix)
             .into_iter()
             .filter(|(n, _)| n != "v_num")
             .collect();
@@ -87,10 +112,12 @@ impl Bars {
         if done == 0 {
             return true;
         }
+        // `[1/3]` counts from one.
+        let base = u64::from(name.contains('['));
         let epoch = EPOCH_NAME.captures(name).and_then(|c| c.name("epoch")?.as_str().parse::<u64>().ok());
         let mut point = point(&found);
         point.epoch = epoch.map(|e| e as f64);
-        point.step = Some(epoch.map_or(done, |e| e * total + done));
+        point.step = Some(epoch.map_or(done, |e| e.saturating_sub(base) * total + done));
         point.step_guessed = epoch.is_some();
         self.dialect = Some(if epoch.is_some() { "Lightning" } else { "tqdm" });
         self.draw(point, (epoch.unwrap_or(0), done), give);
@@ -105,6 +132,19 @@ impl Bars {
             // A redraw without its postfix says less than the one before.
             Some((open, _)) if open.raw.len() > point.raw.len() => {}
             open => *open = Some((point, key)),
+        }
+    }
+
+    /// Takes away the point of the bar that is being drawn if `other` is the same one, printed in full.
+    pub fn same_as(&mut self, other: &Point) -> Option<Point> {
+        let loss = |p: &Point| p.canonical.iter().find(|(n, _)| *n == "loss").map(|(_, v)| v.to_bits());
+        let same = |open: &Point| {
+            open.step.is_some() && open.step == other.step && loss(open).is_some() && loss(open) == loss(other)
+        };
+        if self.open.as_ref().is_some_and(|(open, _)| same(open)) {
+            self.open.take().map(|(open, _)| open)
+        } else {
+            None
         }
     }
 
@@ -156,6 +196,11 @@ mod tests {
             &[(Some(1), Some(0.0), 2.5), (Some(2), Some(0.0), 2.25)],
         );
         check(&["Steps:   2%|▏ | 10/500 [00:30<20:00, 2.45s/it, loss=0.123, lr=0.0001]"], &[(Some(10), None, 0.123)]);
+        check(&["Epoch 2: : 17671it [1:05:34,  4.49it/s, loss=2.15]"], &[(Some(17671), Some(2.0), 2.15)]);
+        check(
+            &["Epoch 3/9  ━━━━━━━━━━ 250/500 0:00:31 • 0:00:31 8.05it/s v_num: 0.000 train_loss: 0.625"],
+            &[(Some(1750), Some(3.0), 0.625)],
+        );
         check(&["steps:   5%|██ | 891/17824 [22:00<6:58:00,  1.49s/it, avr_loss=0.125]"], &[(Some(891), None, 0.125)]);
         check(
             &["1|25|Loss: 1.45:  10%|█ | 25/250 [00:10<01:30]", "1|25|Loss: 1.45:  10%|█ | 25/250 [00:10<01:30]"],

@@ -23,6 +23,9 @@ struct File {
     /// Keys that are no metrics.
     #[serde(default)]
     skip: Vec<String>,
+    /// The number of the first epoch, where `at` of `of` batches counts within one.
+    #[serde(default)]
+    first_epoch: u64,
     #[serde(default)]
     sample: Vec<Sample>,
 }
@@ -49,6 +52,10 @@ struct RawLine {
 pub struct Sample {
     pub line: String,
     pub step: Option<u64>,
+    /// It is a validation's.
+    #[serde(default)]
+    pub eval: bool,
+    #[serde(default)]
     pub fields: BTreeMap<String, f64>,
 }
 
@@ -72,6 +79,7 @@ pub struct Dialect {
     pub canonical: BTreeMap<String, Option<&'static str>>,
     pub rename: BTreeMap<String, String>,
     pub skip: Vec<String>,
+    pub first_epoch: u64,
     pub samples: Vec<Sample>,
 }
 
@@ -107,6 +115,7 @@ pub fn read(text: &str) -> Result<Dialect, String> {
         canonical,
         rename: file.rename,
         skip: file.skip,
+        first_epoch: file.first_epoch,
         samples: file.sample,
     })
 }

@@ -3,6 +3,7 @@
 
 use std::sync::LazyLock;
 
+use aho_corasick::AhoCorasick;
 use regex::Regex;
 
 use crate::{
@@ -61,6 +62,10 @@ static TABLE: LazyLock<Regex> = LazyLock::new(|| {
 /// A summary row of Stable-Baselines3: `|    ep_rew_mean          | 204        |`.
 static BOX_ROW: LazyLock<Regex> =
     LazyLock::new(|| Regex::new(r"^\|\s+(?<name>[\w ]+?)(?<group>/)?\s*\|\s*(?<value>\S*)\s*\|$").expect("tested"));
+/// Isaac Lab's and legged_gym's runner: a heading, then right-aligned `Name: value` lines.
+static RSL_RL: LazyLock<Regex> =
+    LazyLock::new(|| Regex::new(r"^\s*Learning iteration (?<step>\d+)/(?<total>\d+)\s*$").expect("tested"));
+const RSL_RL_NAME: &str = "rsl_rl";
 /// Keys of which one must stand in a line of an unknown dialect before it is believed.
 static LOSS_LIKE: LazyLock<Regex> =
     LazyLock::new(|| Regex::new(r"(?i)loss|reward|accuracy|\bacc\b|perplexity|\bppl\b").expect("tested"));
@@ -71,9 +76,17 @@ static GENERIC_STEP: LazyLock<Regex> = LazyLock::new(|| {
 static GENERIC_EPOCH: LazyLock<Regex> = LazyLock::new(|| {
     Regex::new(r"(?i)(?:^|[\s\[|,(])ep(?:och)?\s*[:=#]?\s*\[?(?<epoch>\d+(?:\.\d+)?)").expect("tested")
 });
+/// Columns of sentence-transformers' evaluators.
+static SIMILARITY: LazyLock<Regex> =
+    LazyLock::new(|| Regex::new(r"(?i)^(?:cosine|euclidean|manhattan|dot)[_-]|pearson|spearman").expect("tested"));
 /// Lines that name settings, not measurements.
 static SETTINGS: LazyLock<Regex> = LazyLock::new(|| {
     Regex::new(r"Namespace\(|Config\(|Arguments\(|(?i)^\s*config\b|argument|^\s*--|https?://").expect("tested")
+});
+
+/// What such lines have in them: OpenRLHF, llama-recipes.
+static OWN_LINES: LazyLock<AhoCorasick> = LazyLock::new(|| {
+    AhoCorasick::new(["lobal step ", "eval_metrics: {", "completed (loss:"]).expect("three short words")
 });
 
 impl OtherLines {
@@ -89,14 +102,20 @@ impl OtherLines {
             return true;
         }
         let trimmed = line.trim();
-        if trimmed.starts_with('{') && trimmed.ends_with('}') && trimmed.contains('"') {
-            return self.json(trimmed, at, out);
+        if let Some(start) = trimmed.find("{\"").filter(|_| trimmed.ends_with('}'))
+            && (start == 0 || super::line(line, self.kept).is_none())
+        {
+            return self.json(trimmed.get(start..).unwrap_or_default(), at, out);
         }
         if self.csv(raw, at, out) || self.in_table(line, at, out) {
             return true;
         }
-        if let Some(mut found) = super::line(line, self.kept) {
+        // A dialect's own text may look like a prefix.
+        if let Some(mut found) = super::line(line, self.kept).or_else(|| super::line(raw, self.kept)) {
             self.kept = Some(found.dialect);
+            if found.point.raw.is_empty() {
+                return true;
+            }
             self.total = found.total.or(self.total);
             found.point.rank = rank;
             self.give(found.point, found.merge, at, out);
@@ -107,6 +126,17 @@ impl OtherLines {
 
     /// Whether a line is a table's, bars and all: such lines are read here before their bar is.
     pub fn takes(&mut self, frame: &[u8], at: At, out: &mut Vec<Record>) -> bool {
+        // Lines in which another reader would find a bar or a dictionary of its own.
+        if OWN_LINES.is_match(frame) {
+            let text = String::from_utf8_lossy(frame);
+            let (rank, line) = text::without_prefix(&text);
+            if let Some(mut found) = super::line(&line, self.kept) {
+                self.kept = Some(found.dialect);
+                found.point.rank = rank;
+                self.give(found.point, found.merge, at, out);
+                return true;
+            }
+        }
         if memchr::memchr3(b'|', b'/', b'E', frame).is_some() && self.bar(&String::from_utf8_lossy(frame), at, out) {
             // A tqdm bar still tells the progress.
             return memchr::memmem::find(frame, b"%|").is_none();
@@ -146,7 +176,26 @@ impl OtherLines {
             self.kept = Some("Composer");
             return true;
         }
+        if let Some(c) = RSL_RL.captures(line) {
+            self.close_block(out);
+            let number = |name: &str| c.name(name).and_then(|m| m.as_str().parse::<u64>().ok());
+            self.block = Some(Point { step: number("step"), line: at.line, byte: at.byte, ..Point::default() });
+            self.total = number("total").or(self.total);
+            self.kept = Some(RSL_RL_NAME);
+            return true;
+        }
+        if let Some(block) = self.block.as_mut().filter(|_| self.kept == Some(RSL_RL_NAME)) {
+            if line.starts_with("####") {
+                self.close_block(out);
+            } else if let Some((name, value)) = line.trim().split_once(": ")
+                && let Some(n) = pairs::number(value.trim()).filter(|_| name != "ETA")
+            {
+                block.raw.push((Clean::new(name.trim()), n.value));
+            }
+            return true;
+        }
         if let Some(c) = BOX_ROW.captures(line) {
+            self.kept.get_or_insert("Stable-Baselines3");
             let name = c.name("name").map_or("", |m| m.as_str()).trim();
             let block = self.block.get_or_insert_with(|| Point { line: at.line, byte: at.byte, ..Point::default() });
             if let Some(n) = c.name("value").and_then(|m| pairs::number(m.as_str())) {
@@ -180,7 +229,8 @@ impl OtherLines {
         for (name, value) in &point.raw {
             let known = match name.as_str() {
                 "loss/train/total" => Some(("loss", 1.0)),
-                "ep_rew_mean" => Some(("reward", 1.0)),
+                "ep_rew_mean" | "Mean reward" => Some(("reward", 1.0)),
+                "Iteration time" => Some(("step_time_seconds", 1.0)),
                 // A validation's own metrics have names of their own.
                 _ if point.kind == PointKind::Eval => None,
                 name => keys::canonical_name(name),
@@ -259,7 +309,9 @@ impl OtherLines {
                     .iter()
                     .all(|c| !c.is_empty() && c.parse::<f64>().is_err() && c.len() < 80 && !c.contains([':', '=', '{']))
                 && columns.iter().any(|c| matches!(keys::family(c), keys::Family::Step | keys::Family::Epoch))
-                && columns.iter().any(|c| keys::canonical_name(c).is_some() || LOSS_LIKE.is_match(c))
+                && columns
+                    .iter()
+                    .any(|c| keys::canonical_name(c).is_some() || LOSS_LIKE.is_match(c) || SIMILARITY.is_match(c))
         };
         for delimiter in [',', ';', '\t'] {
             if (self.lines <= 3 || self.csv.is_some()) && line.contains(delimiter) {
@@ -281,8 +333,11 @@ impl OtherLines {
         let mut evals = 0;
         for (name, cell) in columns.iter().zip(&row) {
             let cell = if *delimiter == ';' { cell.replace(',', ".") } else { cell.clone() };
-            let Some(n) = pairs::number(&cell).filter(|_| !cell.trim().is_empty()) else { continue };
+            // A comma in a cell of a file parted by commas is no number's.
+            let number = pairs::number(&cell).filter(|_| !cell.trim().is_empty() && !cell.contains(*delimiter));
+            let Some(n) = number else { continue };
             match keys::family(name) {
+                _ if name == "steps" => point.step = (n.value >= 0.0).then_some(n.value as u64),
                 keys::Family::Step => point.step = point.step.or((n.value >= 0.0).then_some(n.value as u64)),
                 keys::Family::Epoch => point.epoch = Some(n.value),
                 family => {
@@ -300,7 +355,8 @@ impl OtherLines {
         if point.raw.is_empty() {
             return true;
         }
-        if evals == point.raw.len() {
+        let scores = point.raw.iter().all(|(name, _)| SIMILARITY.is_match(name.as_str()));
+        if evals == point.raw.len() || scores {
             point.kind = PointKind::Eval;
         }
         self.give(point, false, at, out);
@@ -310,10 +366,11 @@ impl OtherLines {
     fn in_table(&mut self, line: &str, at: At, out: &mut Vec<Record>) -> bool {
         if TABLE.is_match(line) {
             let eval = line.trim_start().starts_with("Class");
+            let fastai = line.contains("valid_loss");
             let line = line.split(": ").next().unwrap_or(line);
             let columns = line.replace("Box(P", "P").replace(')', "").split_whitespace().map(str::to_string).collect();
             self.table = Some((if eval { PointKind::Eval } else { PointKind::Train }, columns));
-            self.kept = Some("Ultralytics YOLO");
+            self.kept = Some(if fastai { "fastai" } else { "Ultralytics YOLO" });
             return true;
         }
         let Some((kind, columns)) = &self.table else { return false };
@@ -357,7 +414,9 @@ impl OtherLines {
 
     /// A line of an unknown dialect that names a step or an epoch and something like a loss.
     fn generic(&mut self, line: &str, rank: Option<u32>, at: At, out: &mut Vec<Record>) -> bool {
-        if line.len() > 4096 || !LOSS_LIKE.is_match(line) || SETTINGS.is_match(line) {
+        // What stands in a table's box is somebody's text.
+        if line.len() > 4096 || line.contains(['│', '┃', '║']) || !LOSS_LIKE.is_match(line) || SETTINGS.is_match(line)
+        {
             return false;
         }
         let step = GENERIC_STEP.captures(line).and_then(|c| c.name("step")?.as_str().parse().ok());
@@ -397,6 +456,15 @@ impl OtherLines {
     fn give(&mut self, mut point: Point, merge: bool, at: At, out: &mut Vec<Record>) {
         point.line = at.line;
         point.byte = at.byte;
+        if point.kind == PointKind::Eval && point.step.is_none() && point.epoch.is_none() {
+            // A validation that says no step belongs to the last one.
+            point.step = self.last_step;
+            point.step_guessed = point.step.is_some();
+        }
+        if let Some(drawn) = self.bars.same_as(&point) {
+            // The same point drawn on the bar before its line was printed.
+            point.epoch = point.epoch.or(drawn.epoch);
+        }
         for (nth, (name, _)) in point.raw.iter().enumerate().take(128) {
             let shown = keys::canonical_name(name.as_str());
             if shown.is_some_and(|(to, _)| point.canonical.iter().any(|(c, _)| *c == to)) {
@@ -519,6 +587,12 @@ fn fraction(json: &str) -> Option<(u64, u64)> {
     Some((step.parse().ok()?, total.parse().ok()?))
 }
 
+/// The cells of a row; a delimiter between quotes is text.
 fn cells(line: &str, delimiter: char) -> Vec<String> {
-    line.split(delimiter).map(|c| c.trim().trim_matches('"').to_string()).collect()
+    let mut quoted = false;
+    let parts = line.split(|c| {
+        quoted ^= c == '"';
+        c == delimiter && !quoted
+    });
+    parts.map(|c| c.trim().trim_matches('"').to_string()).collect()
 }

@@ -21,6 +21,8 @@ pub enum Style {
     Pipe,
     /// `{'loss': 1.5, 'lr': '1e-5'}` or JSON.
     Dict,
+    /// tqdm's postfix: `Average key norm=0.1, loss=1.5`, split at `, `; names may have blanks.
+    Postfix,
 }
 
 /// A number with what is glued to it.
@@ -32,21 +34,23 @@ pub struct Number {
 
 const NUMBER: &str = r"[-+]?(?:\d[\d,]*(?:\.\d*)?(?:[eE][-+]?\d+)?|\.\d+|nan|NaN|inf|Infinity)";
 
+/// What NumPy and PyTorch print around a number.
+const WRAPPED: &str = r"(?:np\.float\d+\(|tensor\(|array\()?";
+
 static COLON: LazyLock<Regex> = LazyLock::new(|| {
-    Regex::new(&format!(r"(?<name>[A-Za-z_][\w./@()%\-]*(?: [A-Za-z(][\w./@()%\-]*){{0,4}})\s*:\s*(?:np\.float\d+\(|tensor\()?(?<value>{NUMBER})(?<unit>[A-Za-z%/]*)")).expect("tested")
+    Regex::new(&format!(r"(?<name>[A-Za-z_][\w./@()%\-]*(?: [A-Za-z(][\w./@()%\-]*){{0,4}})\s*:\s*{WRAPPED}(?<value>{NUMBER})(?<unit>[A-Za-z%/]*)(?:,\s*\w+=[^()]*\))?")).expect("tested")
 });
 static EQUALS: LazyLock<Regex> = LazyLock::new(|| {
     Regex::new(&format!(
-        r"(?<name>[A-Za-z_][\w./@()%\-]*)\s*=\s*\[?(?:np\.float\d+\(|tensor\()?(?<value>{NUMBER})(?<unit>[A-Za-z%/]*)"
+        r"(?<name>[A-Za-z_][\w./@()%\-]*)\s*=\s*\[?{WRAPPED}(?<value>{NUMBER})(?<unit>[A-Za-z%/]*)(?:,\s*\w+=[^()]*\))?"
     ))
     .expect("tested")
 });
 static BLANK: LazyLock<Regex> = LazyLock::new(|| {
     Regex::new(&format!(r"(?<name>[A-Za-z_][\w./@()%\-]*(?: [A-Za-z_][\w./@()%\-]*){{0,3}})\s+(?<value>{NUMBER})\s?(?<unit>ms|%|GB|tok/s)?")).expect("tested")
 });
-static ONE: LazyLock<Regex> = LazyLock::new(|| {
-    Regex::new(&format!(r"^\s*'?(?:np\.float\d+\(|tensor\()?(?<value>{NUMBER})(?<unit>[A-Za-z%/]*)")).expect("tested")
-});
+static ONE: LazyLock<Regex> =
+    LazyLock::new(|| Regex::new(&format!(r"^\s*'?{WRAPPED}(?<value>{NUMBER})(?<unit>[A-Za-z%/]*)")).expect("tested"));
 
 /// Reads a number as it is printed: `529,882`, `61.4GiB`, `2.5E+00`, `np.float64(0.1)`, `nan`.
 pub fn number(text: &str) -> Option<Number> {
@@ -81,6 +85,8 @@ pub fn read(text: &str, style: Style) -> Vec<(String, Number)> {
         parts
             .filter_map(|part| {
                 let (name, value) = part.rsplit_once(at)?;
+                // nanochat packs several pairs between two bars: the first one counts.
+                let (name, value) = if name.contains(": ") { part.split_once(": ")? } else { (name, value) };
                 Some((name.trim().to_string(), number(value)?))
             })
             .collect()
@@ -92,13 +98,17 @@ pub fn read(text: &str, style: Style) -> Vec<(String, Number)> {
         Style::Dash => split(&mut text.split(" - "), ":"),
         Style::Pipe => split(&mut text.split('|'), ": "),
         Style::Dict => dict(text),
+        Style::Postfix => split(&mut text.split(", "), "="),
     }
 }
 
 /// A flat Python or JSON dictionary; what is no number is left out.
 fn dict(text: &str) -> Vec<(String, Number)> {
     static ITEM: LazyLock<Regex> = LazyLock::new(|| {
-        Regex::new(&format!(r#"['"](?<name>[^'"]{{1,200}})['"]\s*:\s*['"]?(?:np\.float\d+\(|tensor\()?(?<value>{NUMBER})(?<unit>[%A-Za-z]*)['"]?\s*[,)}}]"#)).expect("tested")
+        Regex::new(&format!(
+            r#"['"](?<name>[^'"]{{1,200}})['"]\s*:\s*['"]?{WRAPPED}(?<value>{NUMBER})(?<unit>[%A-Za-z]*)['"]?\s*[,)}}]"#
+        ))
+        .expect("tested")
     });
     ITEM.captures_iter(text)
         .filter_map(|c| {
