@@ -102,13 +102,36 @@ pub fn gib(bytes: Bytes) -> String {
     match bytes.gib() {
         g if g < 99.995 => format!("{g:.2}"),
         g if g < 9999.95 => format!("{g:.1}"),
-        g => format!("{g:.0}"),
+        g if g < 99_999.5 => format!("{g:.0}"),
+        g => format!("{g:.0e}"),
     }
 }
 
 /// A share as `87 %`.
 pub fn percent(share: f64) -> String {
     if share.is_finite() { format!("{:.0} %", share * 100.0) } else { "-".into() }
+}
+
+/// A sentence with a capital at its beginning.
+pub fn sentence(text: &str) -> String {
+    let mut chars = text.chars();
+    chars.next().map(|first| first.to_uppercase().chain(chars).collect()).unwrap_or_default()
+}
+
+/// At most `width` columns of a name whose end says most: `completions/clipped_ratio` as `…clipped_ratio`.
+pub fn fit_end(text: &str, width: usize, ellipsis: &str) -> String {
+    use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
+    if text.width() <= width || !text.contains('/') {
+        return fit(text, width, ellipsis);
+    }
+    let room = width.saturating_sub(ellipsis.width());
+    let mut used = 0;
+    let kept = text.char_indices().rev().take_while(|(_, c)| {
+        used += c.width().unwrap_or(0);
+        used <= room
+    });
+    let from = kept.last().map_or(text.len(), |(at, _)| at);
+    if width > 0 { format!("{ellipsis}{}", &text[from..]) } else { String::new() }
 }
 
 /// At most `width` columns of a text; what is cut ends in `…` (`~` in ASCII).
@@ -182,5 +205,8 @@ mod tests {
         assert_eq!(fit("abcdef", 4, "…"), "abc…");
         assert_eq!(fit("多言語", 4, "…"), "多…");
         assert_eq!(fit("abc", 0, "…"), "");
+        assert_eq!(fit_end("completions/clipped_ratio", 14, "…"), "…clipped_ratio");
+        assert_eq!(fit_end("a/多言語", 4, "…"), "…語");
+        assert_eq!(fit_end("no_slash_here", 5, "…"), "no_s…");
     }
 }

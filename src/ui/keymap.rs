@@ -141,10 +141,10 @@ const TABLE: &[Row] = &[
     (Action::Show(Screen::Overview), ALL, "overview", &["1"], "Overview", None),
     (Action::Show(Screen::Charts), ALL, "charts", &["2"], "Charts of every key", None),
     (Action::Show(Screen::Memory), ALL, "memory", &["3"], "Memory", None),
-    (Action::Show(Screen::Gpus), ALL, "gpus", &["4", "g"], "GPUs and their processes", None),
+    (Action::Show(Screen::Gpus), ALL, "gpus", &["g", "4"], "GPUs and their processes", None),
     (Action::Show(Screen::Log), ALL, "log", &["5"], "Log", None),
-    (Action::Show(Screen::Diagnosis), ALL, "diagnosis", &["6", "d"], "Diagnosis: why it failed, what to change", Some("diagnosis")),
-    (Action::Show(Screen::Paste), ALL, "paste", &["7", "p"], "Paste the text of a dead run", Some("paste")),
+    (Action::Show(Screen::Diagnosis), ALL, "diagnosis", &["d", "6"], "Diagnosis: why it failed, what to change", Some("diagnosis")),
+    (Action::Show(Screen::Paste), ALL, "paste", &["p", "7"], "Paste the text of a dead run", Some("paste")),
     (Action::NextScreen, ALL, "next_screen", &["tab"], "Next screen", None),
     (Action::PreviousScreen, ALL, "previous_screen", &["shift-tab"], "Screen before", None),
     (Action::Evidence, ALL, "evidence", &["e"], "Where the verdict comes from", None),
@@ -333,7 +333,7 @@ impl Keymap {
         self.bindings
             .iter()
             .filter(|b| b.action == action)
-            .flat_map(|b| b.keys.iter().rev())
+            .flat_map(|b| b.keys.iter())
             .next()
             .map(ToString::to_string)
             .unwrap_or_default()

@@ -318,7 +318,9 @@ pub fn time_to_full(gpu: &crate::session::gpus::Gpu) -> Option<f64> {
 /// Since when the run is known, for the clock in the header.
 pub fn elapsed(session: &Session) -> Option<f64> {
     let since: Timestamp = session.child.started.or(session.started)?;
-    let until = session.child.exited.or(session.now)?;
+    let over = matches!(session.state(), RunState::Finished | RunState::Failed);
+    let last_word = session.sources.values().filter_map(|s| s.last_output).max().filter(|_| over);
+    let until = session.child.exited.or(last_word).or(session.now)?;
     let by_clock = seconds_between(since, until);
     let by_bar = session.progress().and_then(|p| p.elapsed_seconds).unwrap_or(0.0);
     Some(by_clock.max(by_bar))

@@ -157,7 +157,7 @@ fn pointed(app: &mut App, mouse: MouseEvent) -> Vec<Cmd> {
         MouseEventKind::Down(MouseButton::Left) => {
             let (tabs, middle, _) = view::body(area);
             if tabs.is_some_and(|row| row.y == mouse.row) {
-                let hit = view::tabs(area.width)
+                let hit = view::tabs(area.width, app.screen)
                     .into_iter()
                     .find(|(_, x, text)| mouse.column >= *x && mouse.column < x + text.len() as u16);
                 if let Some((screen, ..)) = hit {

@@ -78,28 +78,29 @@ pub fn view(app: &App, theme: &Theme, frame: &mut Frame) {
     }
 }
 
-/// Where each tab stands: its first column and its width.
-pub fn tabs(width: u16) -> Vec<(Screen, u16, String)> {
-    let long: usize = Screen::ALL.iter().map(|s| s.title().len() + 5).sum::<usize>() + 18;
-    let mut x = if usize::from(width) >= long { 8 } else { 1 };
+/// Where each tab stands: its first column and its text. With little room only the open screen keeps its name.
+pub fn tabs(width: u16, here: Screen) -> Vec<(Screen, u16, String)> {
+    let names: usize = Screen::ALL.iter().map(|s| s.title().len() + 2).sum();
+    let others = Screen::ALL.len() - 1;
+    // The clock and a badge stand at the right.
+    let room = usize::from(width).saturating_sub(11);
+    let (mut x, gap, long) = match room {
+        r if r >= names + others * 3 + 18 => (8, 3, true),
+        r if r >= names + others => (1, if r > names + 2 * others { 2 } else { 1 }, true),
+        _ => (1, 1, false),
+    };
     let mut out = Vec::new();
     for (i, screen) in Screen::ALL.into_iter().enumerate() {
-        let text = if usize::from(width) >= long {
-            format!("{} {}", i + 1, screen.title())
-        } else if width >= 70 {
-            format!("{}{}", i + 1, screen.title().chars().take(6).collect::<String>())
-        } else {
-            format!("{}{}", i + 1, screen.title().chars().take(3).collect::<String>())
-        };
+        let text = if long || screen == here { format!("{} {}", i + 1, screen.title()) } else { format!("{}", i + 1) };
         let needed = text.width() as u16;
         out.push((screen, x, text));
-        x += needed + if usize::from(width) >= long { 3 } else { 1 };
+        x += needed + gap;
     }
     out
 }
 
 fn draw_tabs(frame: &mut Frame, row: Rect, app: &App, theme: &Theme) {
-    let tabs = tabs(row.width);
+    let tabs = tabs(row.width, app.screen);
     let buffer = frame.buffer_mut();
     if tabs.first().is_some_and(|(_, x, _)| *x > 2) {
         buffer.set_string(row.x + 1, row.y, "oomph", theme.accent.add_modifier(Modifier::BOLD));

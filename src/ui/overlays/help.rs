@@ -28,9 +28,9 @@ fn lines(app: &App, theme: &Theme, width: usize) -> Vec<Line<'static>> {
         lines.push(Line::from(Span::styled(title, theme.accent)));
         for binding in bindings {
             let keys = binding.keys.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
-            let help = crate::ui::format::fit(binding.help, width.saturating_sub(18), theme.glyphs.pick("…", "~"));
+            let help = crate::ui::format::fit(binding.help, width.saturating_sub(23), theme.glyphs.pick("…", "~"));
             lines.push(Line::from(vec![
-                Span::styled(format!("  {keys:<15} "), theme.bright),
+                Span::styled(format!("  {keys:<20} "), theme.bright),
                 Span::styled(help, theme.text),
             ]));
         }
@@ -50,7 +50,7 @@ fn lines(app: &App, theme: &Theme, width: usize) -> Vec<Line<'static>> {
 }
 
 pub fn render(frame: &mut Frame, area: Rect, scroll: u16, app: &App, theme: &Theme) {
-    let width = 72.min(area.width);
+    let width = 76.min(area.width);
     let lines = lines(app, theme, usize::from(width) - 4);
     let height = (lines.len() as u16 + 2).min(area.height.saturating_sub(2)).max(6);
     let window = window(frame, area, width, height);

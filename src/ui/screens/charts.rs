@@ -14,7 +14,7 @@ use crate::{
     ui::{
         App, Cmd, Theme, Tone,
         curves::ordered_keys,
-        format::{clock, count, fit, short},
+        format::{clock, count, fit_end, short},
         input::{Input, Typed},
         keymap::Action,
         widgets::{
@@ -211,14 +211,14 @@ fn draw_list(frame: &mut Frame, area: Rect, app: &App, keys: &[Clean], theme: &T
     for (i, key) in keys.iter().enumerate().skip(top).take(rows) {
         let (train, eval) = families(app, key.as_str());
         let last = train.or(eval).and_then(Series::last).map(|s| short(s.value)).unwrap_or_default();
-        let room = width.saturating_sub(12);
-        let name = fit(key.as_str(), room, theme.glyphs.pick("…", "~"));
+        let room = width.saturating_sub(11);
+        let name = fit_end(key.as_str(), room, theme.glyphs.pick("…", "~"));
         let pin = if state.pinned.contains(key) { theme.glyphs.pick("● ", "* ") } else { "  " };
         let style = if i == at { theme.selection } else { theme.text };
         lines.push(Line::from(vec![
             Span::styled(pin, theme.accent),
             Span::styled(pad(&name, room), style),
-            Span::styled(format!(" {last:>8} "), if i == at { theme.selection } else { theme.muted }),
+            Span::styled(format!(" {last:>7} "), if i == at { theme.selection } else { theme.muted }),
         ]));
     }
     frame.render_widget(Paragraph::new(lines), Rect { height: (rows as u16).min(inner.height), ..inner });

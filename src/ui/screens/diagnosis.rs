@@ -20,7 +20,7 @@ use crate::{
     },
     ui::{
         App, Cmd, Screen, Theme, Tone,
-        format::{count, fit, gib, percent},
+        format::{count, fit, gib, percent, sentence},
         keymap::Action,
         report::{self, cause_words, phase_words, verdict_words, words_of},
         widgets::{
@@ -140,12 +140,13 @@ pub fn render(frame: &mut Frame, area: Rect, app: &App, theme: &Theme) {
         let (left, right) = super::overview::split_left(area, area.width * 45 / 100);
         let inner = panel_in(frame, left, &what_title(app), which(app, theme), theme, border);
         let inside = inset(inner);
-        let story = story(app, failure, usize::from(inside.width), theme);
-        let first = story.items.len();
-        draw(frame, inside, app, story, 0);
+        let first = failure.fixes.len();
+        let mut page = Page::default();
+        story(&mut page, app, failure, first, usize::from(inside.width), theme);
+        draw(frame, inside, app, page, first);
         let inner = panel(frame, right, "what to change", tried_total(app, failure, theme), theme);
         let inside = inset(inner);
-        draw(frame, inside, app, fixes(app, failure, usize::from(inside.width), first, theme), first);
+        draw(frame, inside, app, fixes(app, failure, usize::from(inside.width), theme), 0);
     } else {
         let inner = panel_in(frame, area, &what_title(app), which(app, theme), theme, border);
         let inside = inset(inner);
@@ -194,24 +195,32 @@ fn draw(frame: &mut Frame, area: Rect, app: &App, mut page: Page, first: usize) 
     frame.render_widget(Paragraph::new(rows), area);
 }
 
-/// Everything in one column.
+/// Everything in one column: what and why in short, what to change, then the evidence at length.
 fn whole(app: &App, failure: &Failure, width: usize, theme: &Theme) -> Page {
-    let mut page = story(app, failure, width, theme);
+    let mut page = Page::default();
+    page.text(&sentence(failure.summary.as_str()), 0, width, theme.bright);
     page.blank();
+    picture(&mut page, failure, width, theme);
     page.heading("What to change", theme);
-    let rest = fixes(app, failure, width, page.items.len(), theme);
+    let rest = fixes(app, failure, width, theme);
     let rows = page.rows.len();
     page.items.extend(rest.items.into_iter().map(|(row, item)| (row + rows, item)));
     page.rows.extend(rest.rows);
+    page.blank();
+    evidences(&mut page, app, failure, 0, width, theme);
     page
 }
 
 /// What happened, where, and why.
-fn story(app: &App, failure: &Failure, width: usize, theme: &Theme) -> Page {
-    let mut page = Page::default();
-    page.text(failure.summary.as_str(), 0, width, theme.bright);
+fn story(page: &mut Page, app: &App, failure: &Failure, first: usize, width: usize, theme: &Theme) {
+    page.text(&sentence(failure.summary.as_str()), 0, width, theme.bright);
     page.blank();
-    picture(&mut page, failure, width, theme);
+    picture(page, failure, width, theme);
+    evidences(page, app, failure, first, width, theme);
+}
+
+/// Where it happened and why, with the lines that prove it. `first` items stand on another page before these.
+fn evidences(page: &mut Page, app: &App, failure: &Failure, first: usize, width: usize, theme: &Theme) {
     page.heading("Where", theme);
     let place = &failure.place;
     let mut what = String::new();
@@ -222,12 +231,12 @@ fn story(app: &App, failure: &Failure, width: usize, theme: &Theme) -> Page {
         let _ = write!(what, "GPU {device}, ");
     }
     what.push_str(phase_words(failure.phase.id));
-    page.text(&what, 2, width, theme.text);
+    page.text(&sentence(&what), 2, width, theme.text);
     if place.line > 0 {
-        evidence(&mut page, app, Some(place.line), failure.message.as_str(), width, theme);
+        evidence(page, app, Some(place.line), failure.message.as_str(), first, width, theme);
     }
     for line in &failure.phase.evidence {
-        evidence(&mut page, app, line.line, line.text.as_str(), width, theme);
+        evidence(page, app, line.line, line.text.as_str(), first, width, theme);
     }
     if !failure.causes.is_empty() {
         page.blank();
@@ -236,13 +245,13 @@ fn story(app: &App, failure: &Failure, width: usize, theme: &Theme) -> Page {
     for cause in &failure.causes {
         page.row(Line::from(vec![
             Span::styled(format!("  {:>4}  ", percent(cause.score)), theme.muted),
-            Span::styled(fit(cause_words(cause.id), width.saturating_sub(8), ""), theme.bright),
+            Span::styled(fit(&sentence(cause_words(cause.id)), width.saturating_sub(8), ""), theme.bright),
         ]));
         if !cause.summary.is_empty() {
-            page.text(cause.summary.as_str(), 8, width, theme.text);
+            page.text(&sentence(cause.summary.as_str()), 8, width, theme.text);
         }
         for line in &cause.evidence {
-            evidence(&mut page, app, line.line, line.text.as_str(), width, theme);
+            evidence(page, app, line.line, line.text.as_str(), first, width, theme);
         }
     }
     if !failure.other_processes.is_empty() {
@@ -258,15 +267,14 @@ fn story(app: &App, failure: &Failure, width: usize, theme: &Theme) -> Page {
         page.blank();
         page.heading("What only echoes it", theme);
         for line in failure.echoes.iter().take(8) {
-            evidence(&mut page, app, line.line, line.text.as_str(), width, theme);
+            evidence(page, app, line.line, line.text.as_str(), first, width, theme);
         }
     }
-    page
 }
 
-fn evidence(page: &mut Page, app: &App, line: Option<u64>, text: &str, width: usize, theme: &Theme) {
+fn evidence(page: &mut Page, app: &App, line: Option<u64>, text: &str, first: usize, width: usize, theme: &Theme) {
     let number = line.map_or_else(|| "     ".to_string(), |l| format!("{:>5}", count(l)));
-    let here = line.is_some() && app.diagnosis.selected == Some(page.items.len());
+    let here = line.is_some() && app.diagnosis.selected == Some(first + page.items.len());
     if let Some(line) = line {
         page.items.push((page.rows.len(), Item::Evidence(line)));
     }
@@ -285,9 +293,9 @@ fn picture(page: &mut Page, failure: &Failure, width: usize, theme: &Theme) {
     let numbers = &failure.numbers;
     let parts = parts_of(numbers);
     let known: u64 = parts.iter().map(|(_, bytes)| bytes).sum();
-    let Some(whole) = numbers.capacity_bytes.or(Some(known)).filter(|w| *w > 0 && known > 0) else {
+    let Some(whole) = capped(numbers).or(numbers.capacity_bytes).or(Some(known)).filter(|w| *w > 0 && known > 0) else {
         if let Some(asked) = numbers.requested_bytes {
-            page.text(&format!("{} asked", Bytes(asked)), 2, width, theme.critical);
+            page.text(&format!("{} asked", Bytes(asked)), 0, width, theme.critical);
             page.blank();
         }
         return;
@@ -318,31 +326,58 @@ fn picture(page: &mut Page, failure: &Failure, width: usize, theme: &Theme) {
         (Memory::Shm, _) => format!("/dev/shm, {} GiB", gib(Bytes(whole))),
         (Memory::None, _) => format!("{} GiB", gib(Bytes(whole))),
     };
-    page.row(Line::from(Span::styled(name, theme.text)));
+    let name = match (capped(numbers), numbers.capacity_bytes) {
+        (Some(cap), Some(card)) => {
+            let card = gib(Bytes(card));
+            format!("{}: {} GiB of the card's {card} are allowed", device_words(failure), gib(Bytes(cap)))
+        }
+        _ => name,
+    };
+    page.row(Line::from(Span::styled(sentence(&name), theme.text)));
     let bar = bar::parts(&segments, bar_width);
     page.row(Line::from(bar.clone()));
-    if bar_width >= 40 {
+    if width >= 84 {
         page.row(Line::from(bar));
     }
     if let Some(asked) = numbers.requested_bytes {
         request(page, asked, numbers, whole, bar_width, width, theme);
     }
-    page.blank();
-    for (name, bytes) in &parts {
-        let share = percent(*bytes as f64 / whole as f64);
-        page.row(Line::from(vec![
-            Span::styled(format!("  {} ", symbol(name)), style(name)),
+    // In one narrow column two entries share a row, so that the fixes come into sight.
+    let across = if (72..84).contains(&width) { 2 } else { 1 };
+    let entry = |(name, bytes): &(&'static str, u64)| {
+        vec![
+            Span::styled(format!("{} ", symbol(name)), style(name)),
             Span::styled(format!("{name:<26}"), theme.text),
-            Span::styled(format!("{:>7}", gib(Bytes(*bytes))), theme.bright),
-            Span::styled(format!(" GiB  {share:>5}"), theme.muted),
-        ]));
+            Span::styled(format!("{:>6}", gib(Bytes(*bytes))), theme.bright),
+            Span::styled(if across == 1 { " GiB" } else { "" }, theme.muted),
+        ]
+    };
+    for pair in parts.chunks(across) {
+        let mut row = Vec::new();
+        for part in pair {
+            if !row.is_empty() {
+                row.push(Span::raw("  "));
+            }
+            row.extend(entry(part));
+        }
+        page.row(Line::from(row));
     }
     page.blank();
 }
 
+/// What the process may use, where that is less than the card has.
+fn capped(numbers: &Numbers) -> Option<u64> {
+    let allowed = numbers.allowed_bytes?;
+    numbers.capacity_bytes.is_none_or(|card| allowed < card).then_some(allowed)
+}
+
+fn device_words(failure: &Failure) -> String {
+    failure.device.map_or_else(|| "the GPU".to_string(), |device| format!("GPU {device}"))
+}
+
 /// The request to the scale of the card, from where free memory begins, with what it lacks.
 fn request(page: &mut Page, asked: u64, numbers: &Numbers, whole: u64, bar: usize, width: usize, theme: &Theme) {
-    let free = numbers.free_bytes.unwrap_or(0);
+    let free = room_left(numbers).unwrap_or(0);
     let columns = |bytes: u64| (bytes as f64 / whole as f64 * bar as f64).round() as usize;
     let start = bar.saturating_sub(columns(free));
     let length = columns(asked).clamp(1, (width.saturating_sub(1)).max(1));
@@ -351,7 +386,7 @@ fn request(page: &mut Page, asked: u64, numbers: &Numbers, whole: u64, bar: usiz
     page.row(Line::from(vec![Span::raw(" ".repeat(start)), Span::styled(edge, theme.critical)]));
     let short = asked.saturating_sub(free);
     let mut text = format!("{} asked", Bytes(asked));
-    if numbers.free_bytes.is_some() {
+    if room_left(numbers).is_some() {
         if short > 0 {
             let _ = write!(text, ", {} too much", Bytes(short));
         } else {
@@ -360,6 +395,14 @@ fn request(page: &mut Page, asked: u64, numbers: &Numbers, whole: u64, bar: usiz
     }
     let pad = start.saturating_sub(text.width() / 2).min(width.saturating_sub(text.width()));
     page.text(&text, pad, width, theme.critical);
+}
+
+/// What the process could still have had: of the card, or under its limit.
+fn room_left(numbers: &Numbers) -> Option<u64> {
+    match (capped(numbers), numbers.in_use_bytes) {
+        (Some(cap), Some(used)) => Some(cap.saturating_sub(used)),
+        _ => numbers.free_bytes,
+    }
 }
 
 const ALLOCATED: &str = "allocated by PyTorch";
@@ -385,12 +428,14 @@ fn parts_of(numbers: &Numbers) -> Vec<(&'static str, u64)> {
         let name = if torch == 0 { USED } else { OVERHEAD };
         parts.push((name, used.saturating_sub(torch)));
     }
-    if let (Some(capacity), Some(free)) = (numbers.capacity_bytes, numbers.free_bytes) {
+    if capped(numbers).is_some() {
+        parts.extend(room_left(numbers).map(|free| (FREE, free)));
+    } else if let (Some(capacity), Some(free)) = (numbers.capacity_bytes, numbers.free_bytes) {
         let own = numbers.in_use_bytes.unwrap_or(torch).max(torch);
         let name = if numbers.in_use_bytes.is_some() { OTHERS } else { "everything else" };
         parts.push((name, capacity.saturating_sub(free).saturating_sub(own)));
     }
-    if let Some(free) = numbers.free_bytes {
+    if let Some(free) = numbers.free_bytes.filter(|_| capped(numbers).is_none()) {
         parts.push((FREE, free));
     }
     // A hair of difference is rounding in the message, not a part of the card.
@@ -400,7 +445,7 @@ fn parts_of(numbers: &Numbers) -> Vec<(&'static str, u64)> {
 }
 
 /// The fixes as a table, the words to type under each.
-fn fixes(app: &App, failure: &Failure, width: usize, first: usize, theme: &Theme) -> Page {
+fn fixes(app: &App, failure: &Failure, width: usize, theme: &Theme) -> Page {
     let mut page = Page::default();
     let knobs = app.session.knobs();
     if failure.fixes.is_empty() {
@@ -417,7 +462,7 @@ fn fixes(app: &App, failure: &Failure, width: usize, first: usize, theme: &Theme
         page.row(Line::from(Span::styled(format!("{text:>width$}"), theme.muted)));
     }
     for (n, fix) in failure.fixes.iter().enumerate() {
-        let here = app.diagnosis.selected == Some(first + n);
+        let here = app.diagnosis.selected == Some(n);
         page.items.push((page.rows.len(), Item::Fix(n)));
         page.row(fix_row(app, fix, n, here, capacity, width, theme));
         for words in words_of(fix, knobs) {
@@ -428,6 +473,7 @@ fn fixes(app: &App, failure: &Failure, width: usize, first: usize, theme: &Theme
             cost = format!("saves {} {} {cost}", Bytes(saves), theme.glyphs.pick("·", "-"));
         }
         if !cost.is_empty() {
+            let cost = if cost.starts_with("none") { format!("cost: {cost}") } else { cost };
             page.text(&cost, 4, width, theme.muted);
         }
         if here && !fix.when_not.is_empty() {
@@ -436,13 +482,16 @@ fn fixes(app: &App, failure: &Failure, width: usize, first: usize, theme: &Theme
         page.blank();
     }
     if let Some(plan) = &failure.plan {
-        page.heading("The least that is predicted to fit", theme);
+        let known = !matches!(plan.verdict, Verdict::Unknown);
+        page.heading(if known { "The least that is predicted to fit" } else { "To try first" }, theme);
         let changes: Vec<String> = plan.changes.iter().map(|(knob, value)| format!("{knob}: {value}")).collect();
         page.text(&changes.join(", "), 2, width, theme.bright);
         let peak = plan.predicted_peak_bytes.map(|b| format!("peak {}: ", Bytes(b))).unwrap_or_default();
-        page.text(&format!("{peak}{}", verdict_words(plan.verdict)), 2, width, verdict_style(plan.verdict, theme));
+        if known {
+            page.text(&format!("{peak}{}", verdict_words(plan.verdict)), 2, width, verdict_style(plan.verdict, theme));
+        }
         if !plan.note.is_empty() {
-            page.text(plan.note.as_str(), 2, width, theme.muted);
+            page.text(&sentence(plan.note.as_str()), 2, width, theme.muted);
         }
     }
     page

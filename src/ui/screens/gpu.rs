@@ -31,6 +31,12 @@ const THROTTLE: &[(u64, &str)] = &[
     (0x80, "power brake"),
 ];
 
+/// What slows a GPU down that should not: heat and failing power, not the power cap that every busy card meets.
+pub fn slowed_by(sample: &GpuSample) -> impl Iterator<Item = &'static str> {
+    let bits = sample.throttle.unwrap_or(0) & 0xe8;
+    THROTTLE.iter().filter(move |(bit, _)| bits & bit != 0).map(|(_, words)| *words)
+}
+
 #[derive(Clone, Debug, Default)]
 pub struct State {
     /// The GPU under the cursor, by its place in the driver's order.
@@ -52,12 +58,13 @@ pub fn act(app: &mut App, action: Action) -> Vec<Cmd> {
 
 pub fn render(frame: &mut Frame, area: Rect, app: &App, theme: &Theme) {
     let gpus: Vec<&Gpu> = app.session.gpus.iter().collect();
-    let Some(gpu) = gpus.get(app.gpus.selected.min(gpus.len().saturating_sub(1))) else {
-        return memory_panel::gpus(frame, area, app, theme);
+    let selected = app.gpus.selected.min(gpus.len().saturating_sub(1));
+    let Some(gpu) = gpus.get(selected) else {
+        return memory_panel::gpus(frame, area, app, None, theme);
     };
     let wanted = memory_panel::rows_wanted(app, area.height / 2 + 1).max(4);
     let top = Rect { height: wanted.min(area.height), ..area };
-    memory_panel::gpus(frame, top, app, theme);
+    memory_panel::gpus(frame, top, app, Some(selected), theme);
     let below = Rect { y: area.y + top.height, height: area.height - top.height, ..area };
     if below.height < 3 {
         return;

@@ -175,14 +175,16 @@ pub fn render(frame: &mut Frame, area: Rect, app: &App, theme: &Theme) {
         frame.render_widget(Span::styled(text, theme.warning), Rect { height: 1, ..inside });
         inside = Rect { y: inside.y + 1, height: inside.height - 1, ..inside };
     }
-    if source.log.lines().is_empty() {
+    // The line that is being written stands last, while the end is followed.
+    let partial = source.log.partial().filter(|l| state.top.is_none() && passes(l, state.filter.as_ref()));
+    if source.log.lines().is_empty() && partial.is_none() {
         let text = format!("waiting for the first line of {}", source.name);
         explain(frame, inside, &text, &["Lines appear here as they are written."], theme);
         return;
     }
     let rows = usize::from(inside.height);
     let indices = visible(source, state, rows);
-    if indices.is_empty() {
+    if indices.is_empty() && partial.is_none() {
         explain(frame, inside, "No line matches", &["& and an empty line show everything again."], theme);
         return;
     }
@@ -190,9 +192,9 @@ pub fn render(frame: &mut Frame, area: Rect, app: &App, theme: &Theme) {
     let numbers = if inside.width >= 60 { digits + 2 } else { 0 };
     let width = usize::from(inside.width).saturating_sub(numbers);
     let mut out: Vec<Line> = Vec::new();
-    for i in indices {
-        let Some(line) = source.log.lines().get(i) else { continue };
-        let here = state.found == Some(i);
+    let complete = indices.into_iter().filter_map(|i| Some((Some(i), source.log.lines().get(i)?)));
+    for (i, line) in complete.chain(partial.iter().map(|line| (None, line))) {
+        let here = i.is_some() && state.found == i;
         let style = if line.number.is_none() { theme.accent } else { line_style(&line.text, theme) };
         let style = if here { theme.selection } else { style };
         let pieces = if state.wrap {
@@ -399,7 +401,7 @@ fn search(app: &mut App, backwards: bool) {
     match found {
         Some(i) => {
             app.log.found = Some(i);
-            app.log.top = Some(i.saturating_sub(rows / 3));
+            app.log.top = Some(i.saturating_sub(rows / 3).min(n.saturating_sub(rows)));
         }
         None => app.say("no line matches", Tone::Warning),
     }
@@ -418,7 +420,8 @@ pub fn jump(app: &mut App, line: u64) {
             app.log.source = Some(source);
             app.log.filter = None;
             app.log.found = Some(i);
-            app.log.top = Some(i.saturating_sub(rows / 3));
+            let last = app.session.sources.values().nth(source).map_or(0, |s| s.log.lines().len());
+            app.log.top = Some(i.saturating_sub(rows / 3).min(last.saturating_sub(rows)));
         }
         None => app.say(&format!("line {line} is not in the part of the log that is kept"), Tone::Warning),
     }

@@ -42,7 +42,8 @@ pub fn render(frame: &mut Frame, area: Rect, app: &App, theme: &Theme) {
     if gpus.is_empty() {
         return memory_panel::over_time(frame, area, app, theme);
     }
-    let cards = (gpus.len() as u16 * 3 + 2).min(area.height / 2).max(5);
+    let wanted = gpus.len() as u16 * if gpus.len() <= 4 { 3 } else { 1 } + 2;
+    let cards = wanted.min(area.height * 3 / 5).max(4);
     let top = Rect { height: area.height.saturating_sub(cards), ..area };
     if top.height >= 4 {
         memory_panel::over_time(frame, top, app, theme);
@@ -51,14 +52,22 @@ pub fn render(frame: &mut Frame, area: Rect, app: &App, theme: &Theme) {
     let inner = panel(frame, below, "who holds what", legend(theme), theme);
     let inside = Rect { x: inner.x + 1, width: inner.width.saturating_sub(2), ..inner };
     let width = usize::from(inside.width);
-    let from = app.memory.selected.min(gpus.len() - 1);
-    let roomy = usize::from(inside.height) >= gpus.len() * 3;
+    let rows = usize::from(inside.height);
+    let each = if rows >= gpus.len() * 3 - 1 { 3 } else { usize::from(rows >= gpus.len() * 2) + 1 };
+    let shown = (rows / each).max(1);
+    let from = app.memory.selected.min(gpus.len().saturating_sub(shown));
     let mut lines: Vec<Line> = Vec::new();
-    for gpu in gpus.iter().skip(from) {
-        lines.extend(card(gpu, app, width, theme));
-        if roomy {
+    for gpu in gpus.iter().skip(from).take(shown) {
+        lines.extend(card(gpu, app, each == 1, width, theme));
+        if each == 3 {
             lines.push(Line::default());
         }
+    }
+    let below = gpus.len().saturating_sub(from + shown);
+    if below > 0 && rows > 1 {
+        lines.truncate(rows - 1);
+        let hidden = gpus.len() - from - (rows - 1) / each;
+        lines.push(Line::from(Span::styled(format!("    {hidden} more below"), theme.muted)));
     }
     frame.render_widget(Paragraph::new(lines), inside);
 }
@@ -73,7 +82,7 @@ fn legend(theme: &Theme) -> Vec<Span<'static>> {
 }
 
 /// One card: a bar of its parts and the figures beside it.
-fn card(gpu: &Gpu, app: &App, width: usize, theme: &Theme) -> Vec<Line<'static>> {
+fn card(gpu: &Gpu, app: &App, compact: bool, width: usize, theme: &Theme) -> Vec<Line<'static>> {
     let s = &gpu.latest;
     let head = Span::styled(format!("{:>2} ", s.index), theme.accent);
     if s.lost {
@@ -100,6 +109,12 @@ fn card(gpu: &Gpu, app: &App, width: usize, theme: &Theme) -> Vec<Line<'static>>
         (free.as_f64(), theme.faint, theme.glyphs.pick("░", ".")),
     ];
     let mut bar_line = vec![head];
+    if compact {
+        bar_line.extend(bar::parts(&parts, width.saturating_sub(4 + 18)));
+        bar_line.push(Span::styled(format!(" {:>7}", gib(free)), theme.bright));
+        bar_line.push(Span::styled(" GiB free", theme.muted));
+        return vec![Line::from(bar_line)];
+    }
     bar_line.extend(bar::parts(&parts, width.saturating_sub(4)));
     let figure =
         |label: &str, bytes: Bytes| row::figure(label, &format!("{} GiB", gib(bytes)), 10, theme.bright, theme);

@@ -13,11 +13,11 @@ use crate::{
     session::gpus::Gpu,
     ui::{
         App, Theme,
-        format::{duration, fit, gib, seconds_between, unix},
+        format::{duration, fit, gib, seconds_between, sentence, unix},
         standing::{share_used, time_to_full},
         widgets::{
             bar,
-            chart::{Chart, Kind, Line as ChartLine, Rule, Span as Place, dots_across, tick},
+            chart::{Chart, Kind, Line as ChartLine, Rule, Span as Place, dots_across},
             panel::{explain, panel},
             row,
         },
@@ -26,15 +26,15 @@ use crate::{
 
 /// Seconds of the past that the overview shows.
 const PAST: f64 = 900.0;
-/// More GPUs than this are drawn as the fullest, the middle and the emptiest.
-const LINES: usize = 8;
+/// More GPUs than this are drawn as the fullest, and the span down to the emptiest.
+const LINES: usize = 3;
 
 /// Rows that the GPU panel wants, border included, at most `most`.
 pub fn rows_wanted(app: &App, most: u16) -> u16 {
     let gpus = app.session.gpus.len() as u16;
     let wanted = match gpus {
         0 => 5,
-        1..=3 => gpus * 3 + 1,
+        1..=3 => gpus * 3 + 2,
         n => n + 3,
     };
     wanted.clamp(3, most.max(3))
@@ -77,7 +77,8 @@ pub fn over_time(frame: &mut Frame, area: Rect, app: &App, theme: &Theme) {
         x,
         y: Some((0.0, capacity.as_f64() * 1.02)),
         rules,
-        y_label: |bytes| format!("{} G", tick((bytes.max(0.0) / Bytes::GIB as f64 * 10.0).round() / 10.0)),
+        unit: Bytes::GIB as f64,
+        y_label: Some(|bytes| format!("{:.0}G", bytes.max(0.0) / Bytes::GIB as f64)),
         ..Chart::default()
     };
     chart.render(plot, frame.buffer_mut(), theme);
@@ -90,9 +91,8 @@ pub fn over_time(frame: &mut Frame, area: Rect, app: &App, theme: &Theme) {
 fn legend_line(gpus: &[&Gpu], width: usize, theme: &Theme) -> Line<'static> {
     let mut groups = Vec::new();
     if gpus.len() > LINES {
-        for (i, name) in ["fullest", "middle", "emptiest"].into_iter().enumerate() {
-            groups.push(vec![Span::styled(format!("{} {name}", theme.glyphs.pick("━", "-")), theme.series(i))]);
-        }
+        groups.push(vec![Span::styled(theme.glyphs.pick("━ fullest", "- fullest"), theme.series(0))]);
+        groups.push(vec![Span::styled(theme.glyphs.pick("░ the others", ". the others"), theme.muted)]);
     } else if gpus.len() > 1 {
         for (i, gpu) in gpus.iter().enumerate() {
             groups.push(vec![Span::styled(
@@ -148,32 +148,32 @@ fn spans(gpu: &Gpu, x: (f64, f64), dots: usize) -> Vec<Place> {
     out
 }
 
-/// The fullest, the middle and the emptiest GPU in each column.
+/// The fullest GPU in each column, before the span of all of them.
 fn envelope(gpus: &[&Gpu], x: (f64, f64), dots: usize, theme: &Theme) -> Vec<ChartLine> {
     let width = ((x.1 - x.0) / dots as f64).max(1e-3);
-    let mut columns: Vec<Vec<f64>> = vec![Vec::new(); dots + 1];
+    let mut columns: Vec<Option<(f64, f64)>> = vec![None; dots + 1];
     for gpu in gpus {
         for span in spans(gpu, x, dots) {
-            columns[(((span.x - x.0) / width) as usize).min(dots)].push(span.high);
+            let column = &mut columns[(((span.x - x.0) / width) as usize).min(dots)];
+            let (low, high) = column.unwrap_or((f64::INFINITY, f64::NEG_INFINITY));
+            *column = Some((low.min(span.low), high.max(span.high)));
         }
     }
-    let mut lines = vec![Vec::new(), Vec::new(), Vec::new()];
-    for (i, values) in columns.iter_mut().enumerate().filter(|(_, v)| v.len() * 2 > gpus.len()) {
-        values.sort_by(f64::total_cmp);
-        let at = x.0 + (i as f64 + 0.5) * width;
-        for (line, value) in lines.iter_mut().zip([values[values.len() - 1], values[values.len() / 2], values[0]]) {
-            line.push(Place { x: at.min(x.1), low: value, high: value, last: value, gap: line.is_empty() });
-        }
+    let (mut band, mut fullest) = (Vec::new(), Vec::new());
+    for (i, (low, high)) in columns.iter().enumerate().filter_map(|(i, c)| c.map(|c| (i, c))) {
+        let at = (x.0 + (i as f64 + 0.5) * width).min(x.1);
+        band.push(Place { x: at, low, high, last: high, gap: band.is_empty() });
+        fullest.push(Place { x: at, low: high, high, last: high, gap: fullest.is_empty() });
     }
-    lines
-        .into_iter()
-        .enumerate()
-        .map(|(i, spans)| ChartLine { spans, style: theme.series(i), kind: Kind::Line })
-        .collect()
+    vec![
+        ChartLine { spans: band, style: theme.muted, kind: Kind::Band },
+        ChartLine { spans: fullest, style: theme.series(0), kind: Kind::Line },
+    ]
 }
 
 /// Each GPU now: a card with much room, a row with some, a cell of a grid with little.
-pub fn gpus(frame: &mut Frame, area: Rect, app: &App, theme: &Theme) {
+/// The one under the cursor, if there is a cursor, stands out.
+pub fn gpus(frame: &mut Frame, area: Rect, app: &App, selected: Option<usize>, theme: &Theme) {
     let gpus: Vec<&Gpu> = app.session.gpus.iter().collect();
     let mut right = Vec::new();
     if gpus.len() > 1 {
@@ -206,10 +206,10 @@ pub fn gpus(frame: &mut Frame, area: Rect, app: &App, theme: &Theme) {
         if rows > gpus.len() && width >= 40 {
             lines.push(heading(width, theme));
         }
-        lines.extend(gpus.iter().map(|g| table_row(g, width, theme)));
+        lines.extend(gpus.iter().enumerate().map(|(i, g)| table_row(g, selected == Some(i), width, theme)));
         lines
     } else {
-        grid(&gpus, width, rows, theme)
+        grid(&gpus, selected, width, rows, theme)
     };
     frame.render_widget(Paragraph::new(lines), inside);
 }
@@ -228,7 +228,7 @@ fn cards(gpus: &[&Gpu], width: usize, rows: usize, theme: &Theme) -> Vec<Line<'s
         }
         let sample = &gpu.latest;
         let name = fit(short_name(sample.name.as_str()), width.saturating_sub(10), theme.glyphs.pick("…", "~"));
-        let left = vec![Span::styled(format!("{} ", sample.index), theme.accent), Span::styled(name, theme.text)];
+        let left = vec![label(gpu, false, theme), Span::raw(" "), Span::styled(name, theme.text)];
         if sample.lost {
             lines.push(row::sides(left, vec![Span::styled("lost: the driver does not answer", theme.critical)], width));
             lines.push(Line::default());
@@ -237,9 +237,10 @@ fn cards(gpus: &[&Gpu], width: usize, rows: usize, theme: &Theme) -> Vec<Line<'s
         }
         let mut right = Vec::new();
         if let Some(celsius) = sample.temperature_c {
-            right.extend([Span::styled(format!("{celsius:>3}"), theme.text), Span::styled(" °C  ", theme.muted)]);
+            let style = heat(sample.temperature_c, theme);
+            right.extend([Span::styled(format!("{celsius:>3}"), style), Span::styled(" °C  ", theme.muted)]);
         }
-        if let Some(watts) = sample.power_w {
+        if let Some(watts) = sample.power_w.filter(|w| w.is_finite()) {
             let limit = sample.power_limit_w.map(|l| format!(" / {l:.0}")).unwrap_or_default();
             right.extend([
                 Span::styled(format!("{watts:>4.0}"), theme.text),
@@ -250,7 +251,8 @@ fn cards(gpus: &[&Gpu], width: usize, rows: usize, theme: &Theme) -> Vec<Line<'s
         let share = share_used(gpu);
         let bar_width = width.saturating_sub(34).max(8);
         let mut memory = vec![Span::styled("memory ", theme.muted)];
-        memory.extend(bar::full(share.unwrap_or(0.0), bar_width, theme.fullness(share.unwrap_or(0.0)), theme));
+        let style = theme.fullness(share.unwrap_or(0.0));
+        memory.extend(bar::marked(share.unwrap_or(0.0), peak_share(gpu), bar_width, style, theme));
         memory.push(Span::raw("  "));
         memory.extend(used_of_total(gpu, theme));
         lines.push(Line::from(memory));
@@ -275,63 +277,129 @@ fn used_of_total(gpu: &Gpu, theme: &Theme) -> Vec<Span<'static>> {
     ]
 }
 
-/// Columns of the table: which figures there is room for.
-fn columns(width: usize) -> (bool, bool, usize) {
-    let temperature = width >= 50;
-    let power = width >= 60;
-    let taken = 3 + 2 + 6 + 15 + if temperature { 7 } else { 0 } + if power { 8 } else { 0 };
-    (temperature, power, width.saturating_sub(taken))
+/// Figures of the table behind memory and load, and from which width on each has its place.
+const FIGURES: [(usize, &str, usize); 6] = [
+    (50, "temp", 7),
+    (60, "power", 8),
+    (104, "limit", 8),
+    (112, "SM clock", 10),
+    (124, "memory bus", 12),
+    (138, "PCIe", 10),
+];
+/// Columns of the load's recent past.
+const PAST_LOAD: usize = 24;
+
+/// Columns of the memory bar, and whether the load's past has a place.
+fn columns(width: usize) -> (usize, bool) {
+    let taken: usize = FIGURES.iter().filter(|(from, ..)| width >= *from).map(|(.., w)| w).sum();
+    let rest = width.saturating_sub(4 + 2 + 15 + 6 + taken);
+    let past = rest >= 48 + PAST_LOAD;
+    (if past { rest - PAST_LOAD - 2 } else { rest }, past)
 }
 
 fn heading(width: usize, theme: &Theme) -> Line<'static> {
-    let (temperature, power, bar) = columns(width);
-    let mut text = format!("   {:<bar$}  {:>15}{:>6}", "memory", "used / GiB", "busy");
-    if temperature {
-        text.push_str("   temp");
+    let (bar, past) = columns(width);
+    let mut text = format!("    {:<bar$}  {:>15}{:>6}", "memory", "used / GiB  ", "busy");
+    for (_, name, w) in FIGURES.iter().filter(|(from, ..)| width >= *from) {
+        text.push_str(&format!("{name:>w$}"));
     }
-    if power {
-        text.push_str("   power");
+    if past {
+        text.push_str("  busy, last minutes");
     }
     Line::from(Span::styled(fit(&text, width, ""), theme.muted))
 }
 
-fn table_row(gpu: &Gpu, width: usize, theme: &Theme) -> Line<'static> {
-    let sample = &gpu.latest;
-    let mut spans = vec![Span::styled(format!("{:>2} ", sample.index), theme.accent)];
-    if sample.lost {
-        spans.push(Span::styled(fit("lost: the driver does not answer", width.saturating_sub(3), ""), theme.critical));
+/// The index, with a mark where something slows the GPU down that should not.
+fn label(gpu: &Gpu, here: bool, theme: &Theme) -> Span<'static> {
+    let slowed = super::gpu::slowed_by(&gpu.latest).next().is_some();
+    let mark = if slowed { theme.glyphs.pick("▲", "!") } else { " " };
+    let style = match (here, slowed) {
+        (true, _) => theme.selection,
+        (false, true) => theme.warning,
+        (false, false) => theme.accent,
+    };
+    Span::styled(format!("{:>2}{mark}", gpu.latest.index), style)
+}
+
+fn table_row(gpu: &Gpu, here: bool, width: usize, theme: &Theme) -> Line<'static> {
+    let s = &gpu.latest;
+    let mut spans = vec![label(gpu, here, theme), Span::raw(" ")];
+    if s.lost {
+        spans.push(Span::styled(fit("lost: the driver does not answer", width.saturating_sub(4), ""), theme.critical));
         return Line::from(spans);
     }
-    let (temperature, power, bar_width) = columns(width);
+    let (bar_width, past) = columns(width);
     let share = share_used(gpu).unwrap_or(0.0);
     if bar_width >= 4 {
-        spans.extend(bar::full(share, bar_width, theme.fullness(share), theme));
+        spans.extend(bar::marked(share, peak_share(gpu), bar_width, theme.fullness(share), theme));
         spans.push(Span::raw("  "));
     }
     let figure = |bytes: Option<Bytes>| bytes.map_or_else(|| "-".to_string(), gib);
     if width >= 26 {
-        spans.push(Span::styled(format!("{:>6}", figure(sample.memory_used)), theme.bright));
-        spans.push(Span::styled(format!(" / {:<6}", figure(sample.memory_total)), theme.muted));
+        spans.push(Span::styled(format!("{:>6}", figure(s.memory_used)), theme.bright));
+        spans.push(Span::styled(format!(" / {:<6}", figure(s.memory_total)), theme.muted));
     }
-    spans.push(Span::styled(sample.utilization.map_or("     -".into(), |u| format!("{u:>4} %")), theme.text));
-    if temperature {
-        spans.push(Span::styled(sample.temperature_c.map_or("      -".into(), |t| format!("{t:>4} °C")), theme.text));
+    spans.push(Span::styled(s.utilization.map_or("     -".into(), |u| format!("{u:>4} %")), theme.text));
+    for (_, name, w) in FIGURES.iter().filter(|(from, ..)| width >= *from) {
+        let (value, style) = match *name {
+            "temp" => (s.temperature_c.map(|t| format!("{t} °C")), heat(s.temperature_c, theme)),
+            "power" => (s.power_w.filter(|w| w.is_finite()).map(|w| format!("{w:.0} W")), theme.text),
+            "limit" => (s.power_limit_w.map(|w| format!("/ {w:.0} W")), theme.muted),
+            "SM clock" => (s.sm_clock_mhz.map(|c| format!("{c} MHz")), theme.text),
+            "memory bus" => (s.memory_utilization.map(|u| format!("{u} %")), theme.text),
+            _ => (s.pcie_generation.zip(s.pcie_width).map(|(g, w)| format!("gen{g} x{w}")), theme.muted),
+        };
+        let value = value.unwrap_or_else(|| "-".into());
+        spans.push(Span::styled(format!("{value:>w$}"), style));
     }
-    if power {
-        spans.push(Span::styled(sample.power_w.map_or("       -".into(), |w| format!("{w:>6.0} W")), theme.text));
+    if past {
+        spans.push(Span::raw("  "));
+        spans.push(Span::styled(load(gpu, PAST_LOAD, theme), theme.accent));
     }
     Line::from(spans)
 }
 
-/// Many GPUs in little room: index, a bar of memory, percent.
-fn grid(gpus: &[&Gpu], width: usize, rows: usize, theme: &Theme) -> Vec<Line<'static>> {
+fn heat(celsius: Option<u32>, theme: &Theme) -> ratatui::style::Style {
+    match celsius {
+        Some(90..) => theme.critical,
+        Some(83..) => theme.warning,
+        _ => theme.text,
+    }
+}
+
+/// The highest use ever seen, as a share.
+fn peak_share(gpu: &Gpu) -> Option<f64> {
+    let (peak, total) = (gpu.peak_used?, gpu.latest.memory_total?);
+    (total.0 > 0).then(|| peak.as_f64() / total.as_f64())
+}
+
+/// The load of the last samples as a row of small columns, the newest at the right.
+fn load(gpu: &Gpu, width: usize, theme: &Theme) -> String {
+    let steps: &[char] = if theme.glyphs.ascii() {
+        &['_', '.', '-', '=', '#']
+    } else {
+        &['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█']
+    };
+    let last: Vec<Option<u32>> = gpu.history.iter().rev().take(width).map(|(_, _, busy)| *busy).collect();
+    let column = |busy: &Option<u32>| match busy {
+        Some(percent) => steps[(*percent.min(&100) as usize * (steps.len() - 1)).div_ceil(100)],
+        None => ' ',
+    };
+    let text: String = last.iter().rev().map(column).collect();
+    format!("{text:>width$}")
+}
+
+/// Many GPUs in little room: index, a bar of memory, and as many figures as fit.
+fn grid(gpus: &[&Gpu], selected: Option<usize>, width: usize, rows: usize, theme: &Theme) -> Vec<Line<'static>> {
     if rows == 0 {
         return Vec::new();
     }
-    let least = 12;
+    let least = 10;
     let columns = gpus.len().div_ceil(rows).clamp(1, (width / least).max(1));
     let cell = width / columns;
-    let bar_width = cell.saturating_sub(10).clamp(1, 16);
+    // With room: GiB in use and load; else the share of memory alone.
+    let full = cell >= 25;
+    let bar_width = cell.saturating_sub(if full { 18 } else { 10 }).clamp(1, if full { 24 } else { 16 });
     let room = columns * rows;
     let shown = if gpus.len() > room { room - 1 } else { gpus.len() };
     let mut lines = Vec::new();
@@ -343,17 +411,26 @@ fn grid(gpus: &[&Gpu], width: usize, rows: usize, theme: &Theme) -> Vec<Line<'st
             if at < shown {
                 let gpu = gpus[at];
                 let share = share_used(gpu);
-                spans.push(Span::styled(format!("{:>3} ", gpu.latest.index), theme.accent));
+                spans.push(label(gpu, selected == Some(at), theme));
                 if gpu.latest.lost {
-                    spans.push(Span::styled(format!("{:<width$}", "lost", width = cell - 4), theme.critical));
+                    spans.push(Span::styled(format!(" {:<width$}", "lost", width = cell - 4), theme.critical));
                     continue;
                 }
-                spans.extend(bar::full(share.unwrap_or(0.0), bar_width, theme.fullness(share.unwrap_or(0.0)), theme));
-                let figure = share.map_or_else(|| "   -".to_string(), |s| format!("{:>4.0}%", s * 100.0));
-                spans.push(Span::styled(
-                    format!("{figure:<width$}", width = cell.saturating_sub(bar_width + 4)),
-                    theme.text,
-                ));
+                let style = theme.fullness(share.unwrap_or(0.0));
+                if cell > 10 || full {
+                    spans.push(Span::raw(" "));
+                }
+                spans.extend(bar::marked(share.unwrap_or(0.0), peak_share(gpu), bar_width, style, theme));
+                let mut figures = match (full, share) {
+                    (true, _) => format!("{:>6}G", gpu.latest.memory_used.map_or_else(|| "-".into(), gib)),
+                    (false, Some(share)) => format!("{:>4.0}%", share * 100.0),
+                    (false, None) => "    -".to_string(),
+                };
+                if full {
+                    figures.push_str(&gpu.latest.utilization.map_or("    -".into(), |u| format!("{u:>4}%")));
+                }
+                let used = 3 + usize::from(cell > 10 || full) + bar_width;
+                spans.push(Span::styled(format!("{figures:<width$}", width = cell.saturating_sub(used)), theme.text));
             } else if at == shown && shown < gpus.len() {
                 spans.push(Span::styled(fit(&format!(" +{} more", gpus.len() - shown), cell, ""), theme.muted));
             }
@@ -389,7 +466,7 @@ pub fn one_line(app: &App, width: usize, theme: &Theme) -> Option<Line<'static>>
 /// Why there is no GPU, and what to do.
 fn explain_absence(frame: &mut Frame, area: Rect, app: &App, theme: &Theme) {
     match &app.session.gpus.unavailable {
-        Some((why, advice)) => explain(frame, area, why.as_str(), &[advice.as_str()], theme),
+        Some((why, advice)) => explain(frame, area, why.as_str(), &[sentence(advice.as_str()).as_str()], theme),
         None => explain(frame, area, "No GPU has been asked yet", &[], theme),
     }
 }

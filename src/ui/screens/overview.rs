@@ -77,11 +77,19 @@ fn wide(frame: &mut Frame, area: Rect, app: &App, theme: &Theme) {
     let (middle, tail) = split_top(rest, rest.height - log_rows);
     let right_width = (area.width * 36 / 100).clamp(48, 96);
     let (left, right) = split_left(middle, middle.width - right_width);
+    if app.session.gpus.is_empty() {
+        // Nothing to draw over time: the curves take the room, and one short panel says why there is no GPU.
+        let (curves, gpus) = split_top(middle, middle.height.saturating_sub(4));
+        curve_grid(frame, curves, app, theme);
+        memory_panel::gpus(frame, gpus, app, None, theme);
+        log_tail(frame, tail, app, theme);
+        return;
+    }
     curve_grid(frame, left, app, theme);
     let gpu_rows = memory_panel::rows_wanted(app, right.height / 2);
     let (memory, gpus) = split_top(right, right.height - gpu_rows);
     memory_panel::over_time(frame, memory, app, theme);
-    memory_panel::gpus(frame, gpus, app, theme);
+    memory_panel::gpus(frame, gpus, app, None, theme);
     log_tail(frame, tail, app, theme);
 }
 
@@ -89,12 +97,13 @@ fn medium(frame: &mut Frame, area: Rect, app: &App, theme: &Theme) {
     let (head, rest) = split_top(area, if area.height >= 20 { 5 } else { 3 });
     header(frame, head, app, theme);
     let log_rows = (rest.height / 4).clamp(3, 8);
-    let gpu_rows = memory_panel::rows_wanted(app, rest.height / 3);
+    let most = if app.session.gpus.is_empty() { 5 } else { rest.height / 3 };
+    let gpu_rows = memory_panel::rows_wanted(app, most);
     let charts = rest.height.saturating_sub(log_rows + gpu_rows);
     let (top, rest) = split_top(rest, charts);
     let (middle, tail) = split_top(rest, gpu_rows);
     curve_grid(frame, top, app, theme);
-    memory_panel::gpus(frame, middle, app, theme);
+    memory_panel::gpus(frame, middle, app, None, theme);
     log_tail(frame, tail, app, theme);
 }
 
@@ -133,11 +142,11 @@ fn small(frame: &mut Frame, area: Rect, app: &App, theme: &Theme) {
         frame.render_widget(line, Rect { y, height: 1.min(rest.height), ..rest });
         y += 1;
     }
-    if let Some(line) = main_source(&app.session).and_then(|s| s.log.lines().back())
+    if let Some(line) = main_source(&app.session).and_then(|s| last_lines(s, 1).pop())
         && y < rest.y + rest.height
     {
-        let text = fit(line.text.as_str(), width, theme.glyphs.pick("…", "~"));
-        frame.render_widget(Span::styled(text, line_style(&line.text, theme)), Rect { y, height: 1, ..rest });
+        let text = fit(line.as_str(), width, theme.glyphs.pick("…", "~"));
+        frame.render_widget(Span::styled(text, line_style(&line, theme)), Rect { y, height: 1, ..rest });
     }
 }
 
@@ -152,8 +161,13 @@ fn header(frame: &mut Frame, area: Rect, app: &App, theme: &Theme) {
         _ => theme.faint,
     };
     let inner = if area.height >= 5 {
-        let right = standing::elapsed(session).filter(|s| *s >= 1.0).map(duration).unwrap_or_default();
-        let right = if right.is_empty() { vec![] } else { row::figure("running", &right, 0, theme.text, theme) };
+        let word = match session.state() {
+            RunState::Waiting => "watched for",
+            RunState::Training | RunState::Silent => "running for",
+            RunState::Finished | RunState::Failed => "ran for",
+        };
+        let right = standing::elapsed(session).filter(|s| *s >= 1.0).map(duration);
+        let right = right.map(|r| row::figure(word, &r, 0, theme.text, theme)).unwrap_or_default();
         let inner = panel_in(frame, area, &run_name(session), right, theme, border);
         Rect { x: inner.x + 1, width: inner.width.saturating_sub(2), ..inner }
     } else {
@@ -215,7 +229,7 @@ fn progress_line(app: &App, tempo: &Tempo, width: usize, theme: &Theme) -> Line<
     if let Some(share) = tempo.share() {
         right.push(Span::styled(format!("{:>6.1} %", share * 100.0), theme.bright));
     }
-    if app.session.state() != RunState::Failed
+    if app.session.state() == RunState::Training
         && let Some(rest) = tempo.remaining_seconds.filter(|s| *s > 0.0)
     {
         right.push(Span::raw("   "));
@@ -233,7 +247,8 @@ fn figures(app: &App, tempo: &Tempo, theme: &Theme) -> Vec<Vec<Span<'static>>> {
     let session = &app.session;
     let mut groups = Vec::new();
     let unit = |value: String, unit: &'static str| {
-        vec![Span::styled(format!("{value:>6}"), theme.bright), Span::styled(format!(" {unit}"), theme.muted)]
+        let pad = " ".repeat(6usize.saturating_sub(value.width()));
+        vec![Span::styled(value, theme.bright), Span::styled(format!(" {unit}{pad}"), theme.muted)]
     };
     if let Some(pace) = tempo.seconds_per_step {
         let mut group = if pace >= 0.995 || pace <= 0.0 {
@@ -316,7 +331,8 @@ fn nothing_yet(session: &Session) -> (&'static str, Vec<&'static str>) {
             vec![
                 "oomph train.log follows a log.",
                 "oomph run -- python train.py starts a run.",
-                "p takes the text of a dead run from the clipboard.",
+                "oomph demo shows a recorded run.",
+                "Or paste the text of a dead run right here.",
             ],
         );
     }
@@ -425,19 +441,28 @@ fn log_tail(frame: &mut Frame, area: Rect, app: &App, theme: &Theme) {
         right.push(Span::styled(format!("{} lines", count(source.log.last_number())), theme.muted));
     }
     let inner = panel(frame, area, &format!("log {} {}", theme.glyphs.pick("·", "-"), source.name), right, theme);
-    let rows = usize::from(inner.height);
-    let lines = source.log.lines();
+    let lines = last_lines(source, usize::from(inner.height));
     if lines.is_empty() {
         let text = format!("waiting for the first line of {}", source.name);
         explain(frame, inner, &text, &[], theme);
         return;
     }
     let width = usize::from(inner.width).saturating_sub(2);
-    for (i, line) in lines.iter().skip(lines.len().saturating_sub(rows)).enumerate() {
-        let text = fit(line.text.as_str(), width, theme.glyphs.pick("…", "~"));
+    for (i, text) in lines.iter().enumerate() {
+        let shown = fit(text.as_str(), width, theme.glyphs.pick("…", "~"));
         let row = Rect { x: inner.x + 1, y: inner.y + i as u16, height: 1, width: width as u16 };
-        frame.render_widget(Span::styled(text, line_style(&line.text, theme)), row);
+        frame.render_widget(Span::styled(shown, line_style(text, theme)), row);
     }
+}
+
+/// The last lines that say something, the one that is being written included.
+fn last_lines(source: &Source, rows: usize) -> Vec<Clean> {
+    let partial = source.log.partial().map(|l| l.text);
+    let complete = source.log.lines().iter().rev().map(|l| l.text.clone());
+    let mut lines: Vec<Clean> =
+        partial.into_iter().chain(complete).filter(|t| !t.as_str().trim().is_empty()).take(rows).collect();
+    lines.reverse();
+    lines
 }
 
 pub fn split_top(area: Rect, rows: u16) -> (Rect, Rect) {

@@ -33,6 +33,25 @@ pub fn full(share: f64, width: usize, style: Style, theme: &Theme) -> Vec<Span<'
     vec![Span::styled(text, style), Span::styled(rest, theme.faint)]
 }
 
+/// A full bar with a mark at another share: the peak.
+pub fn marked(share: f64, mark: Option<f64>, width: usize, style: Style, theme: &Theme) -> Vec<Span<'static>> {
+    let Some(mark) = mark.filter(|m| m.is_finite() && *m > share && *m <= 1.0) else {
+        return full(share, width, style, theme);
+    };
+    let mut spans = full(share, width, style, theme);
+    let rest = spans.pop().map_or(0, |s| s.width());
+    let at = ((mark * width as f64).round() as usize).min(width).saturating_sub(1);
+    let before = at.saturating_sub(width - rest);
+    if rest == 0 {
+        return full(share, width, style, theme);
+    }
+    let dot = theme.glyphs.pick("·", ".");
+    spans.push(Span::styled(dot.repeat(before.min(rest - 1)), theme.faint));
+    spans.push(Span::styled(theme.glyphs.pick("╷", "'"), theme.warning));
+    spans.push(Span::styled(dot.repeat(rest - 1 - before.min(rest - 1)), theme.faint));
+    spans
+}
+
 /// Parts of one whole side by side, each at least one column if it is anything at all.
 pub fn parts(parts: &[(f64, Style, &'static str)], width: usize) -> Vec<Span<'static>> {
     let total: f64 = parts.iter().map(|(size, ..)| size.max(0.0)).sum();
@@ -66,6 +85,9 @@ mod tests {
                     let sum = |spans: Vec<Span>| spans.iter().map(Span::width).sum::<usize>();
                     assert_eq!(sum(full(share, width, theme.good, &theme)), width, "{share}");
                     assert_eq!(sum(thin(share, width, theme.good, &theme)), width, "{share}");
+                    for mark in [None, Some(f64::NAN), Some(0.0), Some(0.02), Some(0.7), Some(1.0), Some(2.0)] {
+                        assert_eq!(sum(marked(share, mark, width, theme.good, &theme)), width, "{share} {mark:?}");
+                    }
                 }
             }
         }

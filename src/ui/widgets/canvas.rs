@@ -7,6 +7,14 @@ use crate::ui::theme::Glyphs;
 /// Quadrants by bit: upper left 1, upper right 2, lower left 4, lower right 8.
 const QUADRANTS: [&str; 16] = [" ", "▘", "▝", "▀", "▖", "▌", "▞", "▛", "▗", "▚", "▐", "▜", "▄", "▙", "▟", "█"];
 
+/// Levels of dots: what lies over what. Spreads and rules lie behind everything.
+pub const BEHIND: u8 = 1;
+/// The ground under a filled line, and marks: they show through.
+pub const GROUND: u8 = 2;
+/// A line behind another.
+pub const FADED: u8 = 3;
+pub const LINE: u8 = 4;
+
 #[derive(Clone, Copy, Default)]
 struct Spot {
     bits: u8,
@@ -60,8 +68,12 @@ impl Canvas {
             Glyphs::Ascii => 1,
         };
         let spot = &mut self.spots[(y / down) * self.columns + x / across];
-        if level > spot.level && self.glyphs == Glyphs::Ascii {
+        // A line keeps its cell to itself: dots of what lies behind it would only make it thick.
+        let soft = |level: u8| level == BEHIND || level == FADED;
+        if level > spot.level && (soft(spot.level) || self.glyphs == Glyphs::Ascii) {
             spot.bits = 0;
+        } else if level < spot.level && soft(level) {
+            return;
         }
         spot.bits |= bit;
         if level >= spot.level {
@@ -101,7 +113,11 @@ impl Canvas {
                     cell.set_symbol(QUADRANTS[usize::from(spot.bits & 15)]);
                 }
                 Glyphs::Ascii => {
-                    cell.set_symbol(if spot.level <= 1 { "." } else { "*" });
+                    cell.set_symbol(match spot.level {
+                        BEHIND | FADED => ".",
+                        GROUND => ":",
+                        _ => "*",
+                    });
                 }
             }
             cell.set_style(spot.style);

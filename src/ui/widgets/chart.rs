@@ -7,7 +7,7 @@ use crate::{
     ui::{format, theme::Theme},
 };
 
-use super::canvas::Canvas;
+use super::canvas::{BEHIND, Canvas, FADED, GROUND, LINE};
 
 /// Columns of the labels at the left, with the axis.
 pub const LABELS: u16 = 8;
@@ -116,7 +116,10 @@ pub struct Chart {
     pub rules: Vec<Rule>,
     pub marks: Vec<Mark>,
     pub cursor: Option<f64>,
-    pub y_label: fn(f64) -> String,
+    /// Values are round in multiples of this: a GiB for bytes.
+    pub unit: f64,
+    /// Writes a value at the left; `None`: as a plain number.
+    pub y_label: Option<fn(f64) -> String>,
     /// Writes a place on the x axis; `None` draws no x axis.
     pub x_label: Option<Box<dyn Fn(f64) -> String>>,
 }
@@ -132,20 +135,25 @@ impl Default for Chart {
             rules: Vec::new(),
             marks: Vec::new(),
             cursor: None,
-            y_label: tick,
+            unit: 1.0,
+            y_label: None,
             x_label: None,
         }
     }
 }
 
-/// A value on an axis, without needless zeros.
-pub fn tick(value: f64) -> String {
-    let text = format::short(value);
-    if text.contains('.') && !text.contains(['e', 'k', 'M', 'G', 'T']) {
-        text.trim_end_matches('0').trim_end_matches('.').to_string()
-    } else {
-        text
+/// A value on an axis, with the digits that its distance to the next one asks for.
+pub fn tick(value: f64, step: f64) -> String {
+    let value = if value.abs() < step * 1e-6 { 0.0 } else { value };
+    let size = value.abs();
+    if value == 0.0 || step <= 0.0 || size >= 1e4 || size < 1e-3 || step < 1e-4 {
+        return format::short(value);
     }
+    // 0.25 wants a digit more than 0.2 does.
+    let digits = -(step.log10().floor()) as i32;
+    let scaled = step * 10f64.powi(digits);
+    let digits = (digits + i32::from((scaled - scaled.round()).abs() > 1e-6)).clamp(0, 4) as usize;
+    if size >= 1000.0 && digits == 0 { format::short(value) } else { format!("{value:.digits$}") }
 }
 
 /// The part of an area that holds the dots.
@@ -197,13 +205,13 @@ impl Chart {
         for rule in &self.rules {
             let y = place_y(rule.value);
             for x in (0..width).step_by(3) {
-                canvas.dot(x, y, rule.style, 1);
+                canvas.dot(x, y, rule.style, BEHIND);
             }
         }
         for mark in self.marks.iter().filter(|m| m.x >= self.x.0 && m.x <= self.x.1) {
             let x = place_x(mark.x);
             for y in (0..height).step_by(2) {
-                canvas.dot(x, y, mark.style, 2);
+                canvas.dot(x, y, mark.style, GROUND);
             }
         }
         let mut over: Vec<(usize, bool, Style)> = Vec::new();
@@ -222,23 +230,25 @@ impl Chart {
                         let from = before.map_or(x, |(at, _)| (at + 1).min(x));
                         for column in from..=x {
                             for y in (top..=bottom).filter(|y| (y + column) % 2 == 0) {
-                                canvas.dot(column, y, line.style, 1);
+                                canvas.dot(column, y, line.style, BEHIND);
                             }
                         }
                         before = Some((x, top));
                     }
                     Kind::Line | Kind::Faded | Kind::Filled => {
-                        let level = if line.kind == Kind::Faded { 3 } else { 4 };
+                        let level = if line.kind == Kind::Faded { FADED } else { LINE };
                         if let (Some(from), false) = (before, span.gap) {
                             canvas.line(from, (x, from.1.clamp(top, bottom)), line.style, level);
                             if line.kind == Kind::Filled {
                                 for column in from.0 + 1..x {
-                                    canvas.column(column, from.1.max(top), height - 1, line.style, level);
+                                    canvas.column(column, from.1.max(top), height - 1, theme.faint, GROUND);
                                 }
                             }
                         }
-                        let foot = if line.kind == Kind::Filled { height - 1 } else { bottom };
-                        canvas.column(x, top, foot, line.style, level);
+                        if line.kind == Kind::Filled {
+                            canvas.column(x, top, height - 1, theme.faint, GROUND);
+                        }
+                        canvas.column(x, top, bottom, line.style, level);
                         before = Some((x, place_y(span.last).clamp(top, bottom)));
                         if self.scale(span.high) > high + (high - low) * 1e-9 {
                             over.push((x, true, line.style));
@@ -323,32 +333,56 @@ impl Chart {
             return;
         }
         let axis = plot.x - 1;
-        let rows = plot.height;
-        let mut ticks = vec![0, rows - 1];
-        if rows >= 9 {
-            ticks.extend([rows / 4, rows / 2, rows * 3 / 4]);
-        } else if rows >= 5 {
-            ticks.push(rows / 2);
+        for row in 0..plot.height {
+            buffer.set_string(axis, plot.y + row, theme.glyphs.pick("│", "|"), theme.faint);
         }
-        for row in 0..rows {
-            let is_tick = ticks.contains(&row);
-            let symbol = if is_tick { theme.glyphs.pick("┤", "+") } else { theme.glyphs.pick("│", "|") };
-            buffer.set_string(axis, plot.y + row, symbol, theme.faint);
-            if is_tick {
-                let share = 1.0 - f64::from(row) / f64::from(rows.max(2) - 1);
-                let scaled = range.0 + share * (range.1 - range.0);
-                let value = if self.log { 10f64.powf(scaled) } else { scaled };
-                let near_zero = value.abs() < (range.1 - range.0).abs() * 1e-6 && !self.log;
-                let text = (self.y_label)(if near_zero {
-                    0.0
-                } else {
-                    round_like(value, (range.1 - range.0) / 40.0, self.log)
-                });
-                let text = format!("{text:>width$} ", width = labels - 2);
-                if text.len() < labels {
-                    buffer.set_string(area.x, plot.y + row, text, theme.muted);
-                }
+        let down = Canvas::fineness(theme.glyphs).1;
+        let dots = usize::from(plot.height) * down;
+        let (ticks, step) = self.ticks(range, plot.height);
+        for value in ticks {
+            let share = (self.scale(value) - range.0) / (range.1 - range.0);
+            let dot = ((1.0 - share) * (dots - 1) as f64).round().clamp(0.0, (dots - 1) as f64) as usize;
+            let y = plot.y + (dot / down) as u16;
+            let text = match self.y_label {
+                Some(label) => label(value),
+                None => tick(value, step),
+            };
+            let text = format!("{text:>width$} ", width = labels - 2);
+            if text.chars().count() < labels {
+                buffer.set_string(area.x, y, text, theme.muted);
+                buffer.set_string(axis, y, theme.glyphs.pick("┤", "+"), theme.faint);
             }
+        }
+    }
+
+    /// Round values inside the range, about one for each three rows but at least two, and how far they are apart.
+    fn ticks(&self, range: (f64, f64), rows: u16) -> (Vec<f64>, f64) {
+        let most = f64::from(rows.div_ceil(3).clamp(2, 7));
+        if self.log {
+            let (first, last) = (range.0.ceil() as i32, range.1.floor() as i32);
+            if last > first {
+                let apart = (f64::from(last - first + 1) / most).ceil().max(1.0) as usize;
+                return ((first..=last).step_by(apart).map(|power| 10f64.powi(power)).collect(), 0.0);
+            }
+            return (vec![10f64.powf(range.0), 10f64.powf(range.1)], 0.0);
+        }
+        let (low, high) = (range.0 / self.unit, range.1 / self.unit);
+        let span = high - low;
+        let unit = 10f64.powf((span / most).log10().floor());
+        let slack = span * 1e-9;
+        let inside = |step: f64| {
+            let (first, last) = (((low - slack) / step).ceil(), ((high + slack) / step).floor());
+            (first, last - first + 1.0)
+        };
+        let steps = [1.0, 2.0, 2.5, 5.0, 10.0, 20.0].map(|f| f * unit);
+        let fits = |step: &&f64| inside(**step).1 <= most && (rows < 4 || inside(**step).1 >= 2.0);
+        match steps.iter().find(fits) {
+            Some(step) if inside(*step).1 >= 2.0 && step.is_finite() => {
+                let (first, count) = inside(*step);
+                let value = |i: i32| (first + f64::from(i)) * step * self.unit;
+                ((0..count as i32).map(value).collect(), step * self.unit)
+            }
+            _ => (vec![range.0, range.1], span * self.unit),
         }
     }
 
@@ -368,15 +402,6 @@ impl Chart {
             buffer.set_string(plot.x + ((width - middle.len()) / 2) as u16, y, &middle, theme.muted);
         }
     }
-}
-
-/// Rounds an axis value to what its range can tell apart.
-fn round_like(value: f64, step: f64, log: bool) -> f64 {
-    if log || step <= 0.0 || !step.is_finite() {
-        return value;
-    }
-    let unit = 10f64.powf(step.log10().floor());
-    (value / unit).round() * unit
 }
 
 /// Goes out to round numbers, and gives a flat line a range.
@@ -417,8 +442,7 @@ mod tests {
         let buckets: Vec<Bucket> = (0..=9).map(|i| bucket(f64::from(i), f64::from(i))).collect();
         let chart = Chart { lines: vec![Line::of(&buckets, Style::new())], x: (0.0, 9.0), ..Chart::default() };
         let rows = drawn(&chart, 18, 4, Glyphs::Ascii);
-        assert_eq!(rows[0].trim_end(), "   9 +          **");
-        assert_eq!(rows[3].trim_end(), "   0 +**");
+        assert_eq!(rows, ["     |          **", "   5 +       ***", "     |    ***", "   0 +**"]);
     }
 
     #[test]
@@ -462,7 +486,7 @@ mod tests {
                             log,
                             rules,
                             cursor: Some(0.5),
-                            x_label: Some(Box::new(tick)),
+                            x_label: Some(Box::new(format::short)),
                             ..Chart::default()
                         };
                         drawn(&chart, width, height, glyphs);

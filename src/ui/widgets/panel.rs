@@ -47,7 +47,8 @@ pub fn panel_in(
 /// An explanation in the middle of an area that has nothing to show yet: a headline and what to do.
 pub fn explain(frame: &mut Frame, area: Rect, headline: &str, advice: &[&str], theme: &Theme) {
     use ratatui::widgets::{Paragraph, Wrap};
-    let mut lines = vec![Line::from(Span::styled(headline.to_string(), theme.text))];
+    let area = Rect { x: area.x + 1.min(area.width), width: area.width.saturating_sub(2), ..area };
+    let mut lines = vec![Line::from(Span::styled(crate::ui::format::sentence(headline), theme.bright))];
     for text in advice {
         lines.push(Line::from(Span::styled((*text).to_string(), theme.muted)));
     }

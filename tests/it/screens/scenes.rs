@@ -37,8 +37,10 @@ impl Scene {
         self.session.apply(Event { at: self.now, kind });
     }
 
+    /// Opens the log as it is watched from its first line on.
     fn open(&mut self, name: &str) {
         self.event(EventKind::Opened { source: SOURCE, name: name.into(), path: None, size: None });
+        self.event(EventKind::CaughtUp { source: SOURCE });
     }
 
     fn write(&mut self, text: &str) {
@@ -197,7 +199,6 @@ pub fn grpo_on(gpus: u32, steps: u64) -> Scene {
             scene.gpus(samples);
         }
     }
-    scene.event(EventKind::CaughtUp { source: SOURCE });
     scene.wait(3.0);
     scene
 }
@@ -264,7 +265,6 @@ pub fn sft() -> Scene {
         }
         scene.gpus(vec![gpu(0, 24 * GIB, GIB * 17 + GIB / 10 * (step % 7))]);
     }
-    scene.event(EventKind::CaughtUp { source: SOURCE });
     scene.wait(1.0);
     scene
 }
@@ -422,7 +422,6 @@ pub fn resumed() -> Scene {
     let mut scene = Scene::new();
     scene.open("resume.log");
     scene.write(include_str!("../../logs/transformers5-resume.log"));
-    scene.event(EventKind::CaughtUp { source: SOURCE });
     scene.no_driver();
     scene.wait(1.0);
     scene
@@ -447,7 +446,6 @@ pub fn hostile() -> Scene {
     scene.write(&format!("{{'loss': '1e308', '{}': '3', 'grad_norm': 'inf'}}\n", "k".repeat(300)));
     scene.write("{'loss': '-1e308', 'grad_norm': 'nan', 'learning_rate': '1e-300'}\n");
     scene.event(EventKind::Trouble { source: SOURCE, what: Some("permission denied".into()) });
-    scene.event(EventKind::CaughtUp { source: SOURCE });
     let mut sample = gpu(0, u64::MAX, u64::MAX);
     sample.name = "\x1b[31mNVIDIA\u{202e} ".into();
     sample.power_w = Some(f32::NAN);
