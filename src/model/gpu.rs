@@ -58,6 +58,33 @@ pub struct GpuSample {
     pub refused: Vec<(Cow<'static, str>, String)>,
 }
 
+/// NVML's throttle-reason bits in words (`nvmlClocksEventReasons`), and whether each is a trouble: heat and failing power
+/// are; the power cap, which every busy card meets, is not.
+const THROTTLE: &[(u64, &str, bool)] = &[
+    (0x2, "application clocks", false),
+    (0x4, "power cap", false),
+    (0x8, "hardware slowdown", true),
+    (0x10, "sync boost", false),
+    (0x20, "software thermal limit", true),
+    (0x40, "hardware thermal limit", true),
+    (0x80, "power brake", true),
+    (0x100, "display clocks", false),
+];
+
+impl GpuSample {
+    /// What holds the clocks back, in words; idleness is no reason.
+    pub fn held_back_by(&self) -> impl Iterator<Item = &'static str> + use<> {
+        let bits = self.throttle.unwrap_or(0);
+        THROTTLE.iter().filter(move |(bit, ..)| bits & bit != 0).map(|(_, words, _)| *words)
+    }
+
+    /// What slows it down that should not.
+    pub fn slowed_by(&self) -> impl Iterator<Item = &'static str> + use<> {
+        let bits = self.throttle.unwrap_or(0);
+        THROTTLE.iter().filter(move |(bit, _, bad)| *bad && bits & bit != 0).map(|(_, words, _)| *words)
+    }
+}
+
 /// A process that holds memory on a GPU.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]

@@ -1,11 +1,13 @@
 //! What is known about a run: the one fold over events. No IO, no clock: time is in the events.
 
+pub mod alerts;
 pub mod gpus;
 pub mod ink;
 pub mod log;
 pub mod pyramid;
 pub mod series;
 mod stretch;
+pub mod trends;
 
 use std::collections::BTreeMap;
 
@@ -439,6 +441,11 @@ impl Session {
     /// Seconds without output after which a run counts as silent: ten steps, but at least a minute.
     pub fn silence_limit(&self) -> f64 {
         self.seconds_per_step().map_or(300.0, |s| (s * 10.0).clamp(60.0, 3600.0))
+    }
+
+    /// Everything that the sources hold has been read: what comes now is news.
+    pub fn is_complete(&self) -> bool {
+        self.sources.values().all(|s| s.caught_up && s.filling().is_none())
     }
 
     /// The last training point.

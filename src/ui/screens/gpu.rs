@@ -20,23 +20,6 @@ use crate::{
 
 use super::memory_panel;
 
-/// NVML's throttle-reason bits, in words (`nvmlClocksEventReasons`).
-const THROTTLE: &[(u64, &str)] = &[
-    (0x2, "application clocks"),
-    (0x4, "power cap"),
-    (0x8, "hardware slowdown"),
-    (0x10, "sync boost"),
-    (0x20, "software thermal limit"),
-    (0x40, "hardware thermal limit"),
-    (0x80, "power brake"),
-];
-
-/// What slows a GPU down that should not: heat and failing power, not the power cap that every busy card meets.
-pub fn slowed_by(sample: &GpuSample) -> impl Iterator<Item = &'static str> {
-    let bits = sample.throttle.unwrap_or(0) & 0xe8;
-    THROTTLE.iter().filter(move |(bit, _)| bits & bit != 0).map(|(_, words)| *words)
-}
-
 #[derive(Clone, Debug, Default)]
 pub struct State {
     /// The GPU under the cursor, by its place in the driver's order.
@@ -122,8 +105,7 @@ fn figures(gpu: &Gpu, app: &App, width: usize, theme: &Theme) -> Vec<Line<'stati
         figure("ECC errors", s.ecc_uncorrected.map(|n| n.to_string())),
     ];
     let mut lines = vec![row::groups(first, width, 3), row::groups(second, width, 3)];
-    let slowed: Vec<&str> =
-        THROTTLE.iter().filter(|(bit, _)| s.throttle.unwrap_or(0) & bit != 0).map(|(_, w)| *w).collect();
+    let slowed: Vec<&str> = s.held_back_by().collect();
     if !slowed.is_empty() {
         let text = fit(&format!("slowed down by {}", slowed.join(", ")), width, theme.glyphs.pick("…", "~"));
         lines.push(Line::from(Span::styled(text, theme.warning)));

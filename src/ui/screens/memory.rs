@@ -9,12 +9,11 @@ use ratatui::{
 
 use crate::{
     model::Bytes,
-    session::gpus::Gpu,
+    session::{gpus::Gpu, trends::time_to_full},
     ui::{
         App, Cmd, Theme,
         format::{duration, gib},
         keymap::Action,
-        standing::time_to_full,
         widgets::{bar, panel::panel, row},
     },
 };

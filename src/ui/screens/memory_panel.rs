@@ -1,5 +1,7 @@
 //! The overview's panels of GPUs: memory over time, and how each GPU is now.
 
+use std::fmt::Write as _;
+
 use ratatui::{
     Frame,
     layout::Rect,
@@ -10,11 +12,11 @@ use unicode_width::UnicodeWidthStr;
 
 use crate::{
     model::Bytes,
-    session::gpus::Gpu,
+    session::{gpus::Gpu, trends::time_to_full},
     ui::{
         App, Theme,
         format::{duration, fit, gib, seconds_between, sentence, unix},
-        standing::{share_used, time_to_full},
+        standing::share_used,
         widgets::{
             bar,
             chart::{Chart, Kind, Line as ChartLine, Rule, Span as Place, dots_across},
@@ -301,7 +303,7 @@ fn heading(width: usize, theme: &Theme) -> Line<'static> {
     let (bar, past) = columns(width);
     let mut text = format!("    {:<bar$}  {:>15}{:>6}", "memory", "used / GiB  ", "busy");
     for (_, name, w) in FIGURES.iter().filter(|(from, ..)| width >= *from) {
-        text.push_str(&format!("{name:>w$}"));
+        let _ = write!(text, "{name:>w$}");
     }
     if past {
         text.push_str("  busy, last minutes");
@@ -311,7 +313,7 @@ fn heading(width: usize, theme: &Theme) -> Line<'static> {
 
 /// The index, with a mark where something slows the GPU down that should not.
 fn label(gpu: &Gpu, here: bool, theme: &Theme) -> Span<'static> {
-    let slowed = super::gpu::slowed_by(&gpu.latest).next().is_some();
+    let slowed = gpu.latest.slowed_by().next().is_some();
     let mark = if slowed { theme.glyphs.pick("▲", "!") } else { " " };
     let style = match (here, slowed) {
         (true, _) => theme.selection,

@@ -146,7 +146,7 @@ impl Default for Chart {
 pub fn tick(value: f64, step: f64) -> String {
     let value = if value.abs() < step * 1e-6 { 0.0 } else { value };
     let size = value.abs();
-    if value == 0.0 || step <= 0.0 || size >= 1e4 || size < 1e-3 || step < 1e-4 {
+    if value == 0.0 || step <= 0.0 || !(1e-3..1e4).contains(&size) || step < 1e-4 {
         return format::short(value);
     }
     // 0.25 wants a digit more than 0.2 does.
