@@ -1,5 +1,7 @@
 //! The command line: one file a subcommand, and the only place that wires the parts together.
 
+mod calls;
+mod config;
 mod demo;
 pub mod diagnose;
 mod estimate;
@@ -36,6 +38,7 @@ pub enum Command {
     Diagnose(diagnose::DiagnoseArgs),
     Demo(demo::DemoArgs),
     Estimate(estimate::EstimateArgs),
+    Config(config::ConfigArgs),
     /// Explain a fix in prose; without an id, list them
     Explain {
         /// Id of a fix, such as fused_optimizer
@@ -78,6 +81,7 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
                 crate::model::Clean::new(&id)
             ),
         },
+        Some(Command::Config(args)) => config::run(&args),
         Some(Command::Estimate(args)) => estimate::run(&args),
         Some(Command::Run(args)) => run::run(&args),
         Some(Command::Replay(args)) => replay::run(&args),

@@ -18,17 +18,20 @@ use jiff::Timestamp;
 
 use crate::{
     model::{Clean, Event, EventKind, SourceId, knobs::Knobs},
-    session::Session,
+    session::{Session, alerts::Alert},
     source::file,
     store::{
         folder,
         recorder::{Recorder, kept},
         runs::RECORDING,
     },
-    ui::{self, App, Chooser, End, Msg, Outside},
+    ui::{
+        self, App, Chooser, End, Msg, Outside,
+        config::{From, Notify},
+    },
 };
 
-use super::{diagnose, frame, jobs, knobs::KnobArgs};
+use super::{calls, config, diagnose, frame, jobs, knobs::KnobArgs};
 
 /// Events that may wait between the sources and the screen.
 const WAITING: usize = 256;
@@ -353,11 +356,15 @@ pub fn show(
     prepare: impl FnOnce(&mut App),
     choose: &mut dyn FnMut(&mut App, usize) -> Result<(), String>,
 ) -> Result<(End, Session)> {
+    let config = config::load()?;
     let mut app = App::new(session)
         .for_terminal(&|name| std::env::var(name).ok())
         .with_judge(Box::new(|text| diagnose::judge_text("pasted text", text.as_bytes(), &Knobs::default())));
     app.zone = jiff::tz::TimeZone::system();
+    config::apply(&config, &mut app)?;
     prepare(&mut app);
+    // What is played was news once: nobody is called again.
+    let live = app.label.is_none();
     if let Some(name) = theme
         && !app.set_theme(name)
     {
@@ -365,8 +372,22 @@ pub fn show(
         bail!("there is no theme '{}'; there are: {}", Clean::new(name), known.join(", "));
     }
     let mut save = |name: &str, text: &str| save(name, text);
-    let mut outside = Outside { save: &mut save, choose, tmux: std::env::var_os("TMUX").is_some() };
+    let calls = calls::Calls::new(&config.alerts);
+    let mut alert = |alert: &Alert| {
+        if live {
+            calls.alert(alert);
+        }
+    };
+    let mut outside = Outside {
+        save: &mut save,
+        choose,
+        tmux: std::env::var_os("TMUX").is_some(),
+        bell: if live { config.alerts.bell } else { From::Off },
+        notify: (if live { config.alerts.notify } else { Notify::Off }, config.alerts.from),
+        alert: &mut alert,
+    };
     let end = ui::run(&mut app, messages, &mut outside)?;
+    config::keep(&app);
     Ok((end, app.session))
 }
 

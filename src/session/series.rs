@@ -22,7 +22,8 @@ const MAX_KEYS: usize = 4096;
 const RANK_LAG: usize = 64;
 
 /// What a chart runs along.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum XAxis {
     #[default]
     Step,

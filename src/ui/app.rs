@@ -1,10 +1,11 @@
 //! What the screen shows and in which state: no drawing, no IO, no clock.
 
 use jiff::tz::TimeZone;
+use serde::{Deserialize, Serialize};
 
 use crate::{
     model::{Clean, Timestamp, failure::Diagnosis},
-    session::Session,
+    session::{Session, alerts::Alerts},
 };
 
 use super::{
@@ -17,7 +18,8 @@ use super::{
 };
 
 /// The views, in the order of their keys.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Screen {
     #[default]
     Overview,
@@ -67,6 +69,8 @@ pub type Judge = Box<dyn Fn(&str) -> Diagnosis + Send>;
 /// Everything that the screen depends on.
 pub struct App {
     pub session: Session,
+    /// What deserved a look, and what does now.
+    pub alerts: Alerts,
     pub screen: Screen,
     pub overlay: Option<Overlay>,
     /// Columns and rows of the terminal.
@@ -75,6 +79,11 @@ pub struct App {
     pub keymap: Keymap,
     themes: Vec<Theme>,
     theme: usize,
+    /// How many colours the terminal shows.
+    pub depth: Depth,
+    /// The user picked the theme, or the characters, by hand.
+    pub(super) chosen: bool,
+    pub(super) chosen_glyphs: Option<Glyphs>,
     pub toast: Option<Toast>,
     pub charts: screens::charts::State,
     pub log: screens::log::State,
@@ -95,6 +104,7 @@ impl App {
     pub fn new(session: Session) -> Self {
         Self {
             session,
+            alerts: Alerts::default(),
             screen: Screen::default(),
             overlay: None,
             size: (80, 24),
@@ -102,6 +112,9 @@ impl App {
             keymap: Keymap::default(),
             themes: Theme::built_in(Depth::True, Glyphs::Braille),
             theme: 0,
+            depth: Depth::True,
+            chosen: false,
+            chosen_glyphs: None,
             toast: None,
             charts: screens::charts::State::default(),
             log: screens::log::State::default(),
@@ -120,6 +133,7 @@ impl App {
     #[must_use]
     pub fn for_terminal(mut self, env: &dyn Fn(&str) -> Option<String>) -> Self {
         let depth = Depth::detect(env);
+        self.depth = depth;
         self.themes = Theme::built_in(depth, Glyphs::detect(env));
         self.set_theme(Theme::first_choice(depth, env));
         self
@@ -164,7 +178,8 @@ impl App {
         }
     }
 
-    pub(super) fn set_glyphs(&mut self, glyphs: Glyphs) {
+    /// Draws with these characters from now on.
+    pub fn use_glyphs(&mut self, glyphs: Glyphs) {
         for theme in &mut self.themes {
             theme.glyphs = glyphs;
         }

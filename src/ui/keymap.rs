@@ -1,11 +1,9 @@
 //! Which key does what: one table that the loop, the help screen, the palette and the footer all read.
 
-use std::fmt;
-
-use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
-use serde::Deserialize;
+use std::{collections::BTreeMap, fmt};
 
 use super::{Screen, replay::Control};
+use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 
 /// Everything that a key can ask for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -50,6 +48,7 @@ pub enum Action {
     PanLeft,
     PanRight,
     Evidence,
+    Alerts,
     CopyCommand,
     CopyPatch,
     CopyReport,
@@ -147,7 +146,8 @@ const TABLE: &[Row] = &[
     (Action::Show(Screen::Paste), ALL, "paste", &["p", "7"], "Paste the text of a dead run", Some("paste")),
     (Action::NextScreen, ALL, "next_screen", &["tab"], "Next screen", None),
     (Action::PreviousScreen, ALL, "previous_screen", &["shift-tab"], "Screen before", None),
-    (Action::Evidence, ALL, "evidence", &["e"], "Where the verdict comes from", None),
+    (Action::Evidence, ALL, "evidence", &["e"], "What the verdict rests on", None),
+    (Action::Alerts, ALL, "alerts", &["a"], "Alerts: what stands, and what was", None),
     (Action::Up, ALL, "up", &["up", "k"], "Up", None),
     (Action::Down, ALL, "down", &["down", "j"], "Down", None),
     (Action::PageUp, ALL, "page_up", &["pgup", "ctrl-u", "ctrl-b"], "A page up", None),
@@ -248,22 +248,17 @@ impl fmt::Display for Key {
     }
 }
 
-/// The user's key file: `[keys]`, then `id = ["key", …]`; it replaces the keys of that id.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct KeyFile {
-    keys: std::collections::BTreeMap<String, Vec<String>>,
-}
-
-/// A key file that says something impossible.
+/// Keys of a user that are impossible.
 #[derive(Debug, thiserror::Error)]
 pub enum KeymapError {
-    #[error("{0}")]
-    Toml(#[from] toml::de::Error),
     #[error("'{0}' is not a command; the help screen lists them")]
     UnknownCommand(String),
     #[error("'{0}' is not a key: write q, G, ctrl-c, shift-tab, space, enter, f1 or pgup")]
     UnknownKey(String),
+    #[error("'{0}' and '{1}' share the key {2}")]
+    Shared(&'static str, &'static str, String),
+    #[error("'quit' must keep a key")]
+    NoWayOut,
 }
 
 /// The table in force.
@@ -292,18 +287,30 @@ impl Default for Keymap {
 }
 
 impl Keymap {
-    /// The default table with the changes of a user's key file.
-    pub fn with_file(text: &str) -> Result<Self, KeymapError> {
-        let file: KeyFile = toml::from_str(text)?;
+    /// The default table with a user's changes: a command's list replaces its keys.
+    ///
+    /// # Errors
+    /// When a command or a key is unknown.
+    pub fn changed(keys: &BTreeMap<String, Vec<String>>) -> Result<Self, KeymapError> {
         let mut map = Self::default();
-        for (id, keys) in file.keys {
+        for (id, keys) in keys {
             let Some(binding) = map.bindings.iter_mut().find(|b| b.id == id) else {
-                return Err(KeymapError::UnknownCommand(id));
+                return Err(KeymapError::UnknownCommand(id.clone()));
             };
             binding.keys = keys
                 .iter()
                 .map(|k| Key::parse(k).ok_or_else(|| KeymapError::UnknownKey(k.clone())))
                 .collect::<Result<_, _>>()?;
+        }
+        for (i, a) in map.bindings.iter().enumerate() {
+            for b in map.bindings[i + 1..].iter().filter(|b| b.scope == a.scope) {
+                if let Some(key) = a.keys.iter().find(|key| b.keys.contains(key)) {
+                    return Err(KeymapError::Shared(a.id, b.id, key.to_string()));
+                }
+            }
+        }
+        if map.hint(Action::Quit).is_empty() {
+            return Err(KeymapError::NoWayOut);
         }
         Ok(map)
     }
@@ -365,13 +372,17 @@ mod tests {
     }
 
     #[test]
-    fn a_key_file_replaces_keys() {
-        let map = Keymap::with_file("[keys]\nquit = ['ctrl-x']\n").unwrap();
+    fn a_users_keys_replace_the_defaults() {
+        let changed = |id: &str, key: &str| Keymap::changed(&BTreeMap::from([(id.to_string(), vec![key.to_string()])]));
+        let map = changed("quit", "ctrl-x").unwrap();
         let press = |c, modifiers| map.action(Screen::Overview, &KeyEvent::new(KeyCode::Char(c), modifiers));
         assert_eq!(press('x', KeyModifiers::CONTROL), Some(Action::Quit));
         assert_eq!(press('q', KeyModifiers::NONE), None);
-        assert!(Keymap::with_file("[keys]\nfly = ['q']").is_err());
-        assert!(Keymap::with_file("[keys]\nquit = ['qq']").is_err());
+        assert!(changed("fly", "q").is_err());
+        assert!(changed("quit", "qq").is_err());
+        assert_eq!(changed("help", "q").unwrap_err().to_string(), "'help' and 'quit' share the key q");
+        assert!(changed("log.search", "q").is_ok(), "a screen's own key goes before the one that holds everywhere");
+        assert!(Keymap::changed(&BTreeMap::from([("quit".to_string(), Vec::new())])).is_err());
     }
 
     #[test]

@@ -6,10 +6,13 @@
 
 mod app;
 mod chooser;
+pub mod config;
 mod curves;
+mod evidence;
 pub mod format;
 mod input;
 pub mod keymap;
+pub mod layout;
 mod overlays;
 mod replay;
 pub mod report;
@@ -26,7 +29,10 @@ mod tests;
 
 use ratatui::crossterm;
 
-use crate::model::{Event, Timestamp};
+use crate::{
+    model::{Event, Timestamp},
+    session::alerts::Alert,
+};
 
 pub use app::{App, Judge, Screen, Toast};
 pub use chooser::{Choice, Chooser};
@@ -49,7 +55,7 @@ pub enum Msg {
 }
 
 /// Everything that [`update`] may ask of the loop.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Cmd {
     /// Put a text on the user's clipboard.
     Copy(String),
@@ -60,6 +66,8 @@ pub enum Cmd {
     },
     /// Open the thing at this place of the list.
     Choose(usize),
+    /// Call somebody: this deserves a look, and is new.
+    Alert(Alert),
     Redraw,
     Suspend,
     Quit,

@@ -1,9 +1,12 @@
 //! How the run stands, in one line, and how fast it goes: pure readings of a session.
 
+use std::fmt::Write as _;
+
 use crate::{
     model::{Clean, Timestamp, failure::Failure, knobs::Knob},
     session::{
         RunState, Session,
+        alerts::{Alerts, Severity},
         series::Series,
         trends::{flat_for, median, time_to_full},
     },
@@ -11,7 +14,7 @@ use crate::{
 
 use super::{
     Screen,
-    format::{duration, gib, seconds_between, short},
+    format::{count, duration, gib, seconds_between, short},
     theme::Tone,
 };
 
@@ -120,7 +123,7 @@ pub fn silence(session: &Session) -> Option<f64> {
 }
 
 /// The one line of verdict: the worst thing known, or that all is well.
-pub fn standing(session: &Session) -> Standing {
+pub fn standing(session: &Session, alerts: &Alerts) -> Standing {
     let tempo = tempo(session);
     if let Some(failure) = open_failure(session) {
         return died(failure);
@@ -148,7 +151,7 @@ pub fn standing(session: &Session) -> Standing {
     }
     match session.state() {
         RunState::Waiting => return waiting(session),
-        RunState::Finished => return Standing::new(Tone::Good, "finished"),
+        RunState::Finished => return finished(session),
         RunState::Silent => {
             let quiet = duration(silence(session).unwrap_or(0.0));
             let text = match tempo.seconds_per_step {
@@ -163,6 +166,11 @@ pub fn standing(session: &Session) -> Standing {
         let text = format!("memory of GPU {index} grows: full in {} at this slope", duration(left));
         return Standing::new(Tone::Warning, &text).on(Screen::Memory);
     }
+    if let Some(alert) = alerts.standing().into_iter().find(|a| a.severity > Severity::Info) {
+        let mut standing = Standing::new(super::update::tone_of(alert.severity), alert.text.as_str());
+        standing.line = alert.line;
+        return standing;
+    }
     if let Some(steps) = session.metrics.series("reward").and_then(flat_for) {
         return Standing::new(Tone::Warning, &format!("reward flat for {steps} steps")).on(Screen::Charts);
     }
@@ -175,6 +183,27 @@ pub fn standing(session: &Session) -> Standing {
         return Standing::new(Tone::Warning, &text).on(Screen::Memory);
     }
     Standing::new(Tone::Good, "healthy")
+}
+
+/// What a run that is over came to.
+fn finished(session: &Session) -> Standing {
+    let mut text = "finished".to_string();
+    if let Some(step) = session.step() {
+        let _ = write!(text, " after {} steps", count(step));
+    }
+    let last = |series: Option<&Series>| median(series?.samples().rev().take(5).map(|s| s.value));
+    for (key, name) in [("reward", "reward"), ("loss", "loss")] {
+        if let Some(value) = last(session.metrics.series(key)) {
+            let _ = write!(text, ", {name} {}", short(value));
+            break;
+        }
+    }
+    if let Some(eval) = session.metrics.eval().get("eval_loss")
+        && let (Some(now), Some((best, _))) = (eval.last(), eval.min_max())
+    {
+        let _ = write!(text, ", eval loss {} (best {})", short(now.value), short(best));
+    }
+    Standing::new(Tone::Good, &text).on(Screen::Charts)
 }
 
 fn waiting(session: &Session) -> Standing {

@@ -7,6 +7,7 @@
 use std::{
     cell::RefCell,
     collections::VecDeque,
+    fmt::Write as _,
     io::{self, IsTerminal, Write},
     rc::Rc,
     sync::{
@@ -30,7 +31,14 @@ use ratatui::{
 };
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTSTP};
 
-use super::{App, Cmd, Msg, theme::Tone, update, view};
+use crate::session::alerts::Alert;
+
+use super::{
+    App, Cmd, Msg,
+    config::{From, Notify},
+    theme::Tone,
+    update, view,
+};
 
 /// Least time between two frames that only data asked for. A key is answered at once.
 const FRAME: Duration = Duration::from_millis(50);
@@ -61,8 +69,13 @@ pub struct Outside<'a> {
     pub save: &'a mut dyn FnMut(&str, &str) -> Result<String, String>,
     /// Opens what was chosen from a list, by its place, or says why not.
     pub choose: &'a mut dyn FnMut(&mut App, usize) -> Result<(), String>,
-    /// The terminal is inside tmux, screen or neither: how the clipboard is reached.
+    /// The terminal is inside tmux: how the clipboard and notifications reach the outer one.
     pub tmux: bool,
+    /// Which alerts ring the terminal's bell, and which notification it is sent from which severity on.
+    pub bell: From,
+    pub notify: (Notify, From),
+    /// Calls whoever else is to be called. Must not wait.
+    pub alert: &'a mut dyn FnMut(&Alert),
 }
 
 /// Shows `app` until the user leaves. `messages` brings events and ticks; when it closes, the screen stays.
@@ -163,6 +176,13 @@ fn turn(app: &mut App, mailbox: &Arc<Mailbox>, outside: &mut Outside<'_>) -> io:
                         suspend(terminal.backend())?;
                         terminal.clear()?;
                     }
+                    Cmd::Alert(alert) => {
+                        let sequence = notification(&alert, outside);
+                        if !sequence.is_empty() {
+                            terminal.backend_mut().bytes(sequence.as_bytes());
+                        }
+                        (outside.alert)(&alert);
+                    }
                     Cmd::Copy(text) => copy(app, terminal.backend_mut(), &text, outside),
                     Cmd::Save { name, text } => match (outside.save)(&name, &text) {
                         Ok(path) => app.say(&format!("saved to {path}"), Tone::Good),
@@ -191,6 +211,30 @@ fn copy(app: &mut App, frames: &mut Frames, text: &str, outside: &mut Outside<'_
 fn clipboard_sequence(text: &str, tmux: bool) -> String {
     let plain = format!("\x1b]52;c;{}\x07", base64(text.as_bytes()));
     if tmux { format!("{plain}\x1bPtmux;{}\x1b\\", plain.replace('\x1b', "\x1b\x1b")) } else { plain }
+}
+
+/// The bell, and OSC 9 or OSC 777. tmux rings its own bell; a notification must pass through it.
+fn notification(alert: &Alert, outside: &Outside<'_>) -> String {
+    let mut out = String::new();
+    if outside.bell.takes(alert.severity) {
+        out.push('\x07');
+    }
+    let (kind, from) = outside.notify;
+    // The text is clean of control characters; a semicolon would begin another field.
+    let text: String = alert.text.as_str().chars().take(200).map(|c| if c == ';' { ',' } else { c }).collect();
+    let sequence = match kind {
+        Notify::Off => return out,
+        Notify::Osc9 => format!("\x1b]9;oomph: {text}\x1b\\"),
+        Notify::Osc777 => format!("\x1b]777;notify;oomph;{text}\x1b\\"),
+    };
+    if from.takes(alert.severity) {
+        if outside.tmux {
+            let _ = write!(out, "\x1bPtmux;{}\x1b\\", sequence.replace('\x1b', "\x1b\x1b"));
+        } else {
+            out.push_str(&sequence);
+        }
+    }
+    out
 }
 
 fn base64(data: &[u8]) -> String {
@@ -502,6 +546,40 @@ mod tests {
     fn tmux_gets_the_sequence_wrapped_too() {
         assert_eq!(clipboard_sequence("hi", false), "\x1b]52;c;aGk=\x07");
         assert!(clipboard_sequence("hi", true).ends_with("\x1bPtmux;\x1b\x1b]52;c;aGk=\x07\x1b\\"));
+    }
+
+    #[test]
+    fn an_alert_rings_and_notifies_as_configured() {
+        use crate::session::alerts::Severity;
+        let alert = |severity| Alert {
+            rule: "hot",
+            severity,
+            subject: "GPU 0".into(),
+            text: "GPU 0 is at 91 °C; look".into(),
+            since: jiff::Timestamp::UNIX_EPOCH,
+            until: None,
+            line: None,
+            step: None,
+            old: false,
+        };
+        let said = |severity, tmux, notify| {
+            let (mut save, mut call) = (|_: &str, _: &str| Ok(String::new()), |_: &Alert| {});
+            let mut choose = |_: &mut App, _: usize| Ok(());
+            let outside =
+                Outside { save: &mut save, choose: &mut choose, tmux, bell: From::Critical, notify, alert: &mut call };
+            notification(&alert(severity), &outside)
+        };
+        assert_eq!(said(Severity::Warning, false, (Notify::Off, From::Warning)), "");
+        assert_eq!(said(Severity::Critical, false, (Notify::Off, From::Warning)), "\x07");
+        assert_eq!(
+            said(Severity::Warning, false, (Notify::Osc9, From::Warning)),
+            "\x1b]9;oomph: GPU 0 is at 91 °C, look\x1b\\"
+        );
+        assert_eq!(said(Severity::Info, false, (Notify::Osc9, From::Warning)), "");
+        assert_eq!(
+            said(Severity::Warning, true, (Notify::Osc777, From::Info)),
+            "\x1bPtmux;\x1b\x1b]777;notify;oomph;GPU 0 is at 91 °C, look\x1b\x1b\\\x1b\\"
+        );
     }
 
     #[test]

@@ -4,7 +4,7 @@ use ratatui::{
     style::{Color, Modifier, Style},
     symbols::border,
 };
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// The themes that come with the program; a test compares the list with the folder.
 pub const BUILT_IN: &[(&str, &str)] = &[
@@ -43,7 +43,8 @@ impl Depth {
 }
 
 /// Which characters the terminal can be trusted with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Glyphs {
     Braille,
     Block,

@@ -5,11 +5,13 @@ use ratatui::crossterm::event::{
 };
 use ratatui::layout::Rect;
 
+use crate::session::alerts::Severity;
+
 use super::{
     App, Cmd, Msg, Screen, Tone, chooser,
     keymap::Action,
     overlays::{self, Overlay},
-    replay, screens, standing, view,
+    replay, screens, view,
 };
 
 /// Largest text that a paste may hold; a larger one is better read from a file.
@@ -19,19 +21,46 @@ const PASTE: usize = 8 << 20;
 pub fn update(app: &mut App, msg: Msg) -> Vec<Cmd> {
     match msg {
         Msg::Event(event) => app.session.apply(event),
-        Msg::Tick(now) => match &mut app.replay {
-            Some(replay) => replay.tick(&mut app.session, now),
-            None => app.session.tick(now),
-        },
+        Msg::Tick(now) => {
+            match &mut app.replay {
+                Some(replay) => replay.tick(&mut app.session, now),
+                None => app.session.tick(now),
+            }
+            fade_toast(app);
+            return look(app);
+        }
         Msg::Quit => return vec![Cmd::Quit],
         Msg::Terminal(event) => return terminal(app, event),
     }
+    fade_toast(app);
+    Vec::new()
+}
+
+fn fade_toast(app: &mut App) {
     if let (Some(toast), Some(now)) = (&app.toast, app.now())
         && toast.until.is_some_and(|until| now >= until)
     {
         app.toast = None;
     }
-    Vec::new()
+}
+
+/// Looks whether something deserves a look. What is news goes to whoever is to be called, and to the footer.
+fn look(app: &mut App) -> Vec<Cmd> {
+    let news: Vec<_> = app.alerts.look(&app.session).into_iter().filter(|a| !a.old).collect();
+    if let Some(worst) = news.iter().max_by_key(|a| a.severity) {
+        let text = format!("{} {}", if worst.severity == Severity::Info { "note:" } else { "alert:" }, worst.text);
+        app.say(&text, tone_of(worst.severity));
+    }
+    news.into_iter().map(Cmd::Alert).collect()
+}
+
+/// How an alert of a severity looks.
+pub fn tone_of(severity: Severity) -> Tone {
+    match severity {
+        Severity::Info => Tone::Quiet,
+        Severity::Warning => Tone::Warning,
+        Severity::Critical => Tone::Critical,
+    }
 }
 
 fn terminal(app: &mut App, event: TerminalEvent) -> Vec<Cmd> {
@@ -102,27 +131,22 @@ pub fn act(app: &mut App, action: Action) -> Vec<Cmd> {
         Action::Themes => app.overlay = Some(Overlay::Themes(overlays::themes::State { before: app.theme_index() })),
         Action::Glyphs => {
             let next = app.theme().glyphs.next();
-            app.set_glyphs(next);
+            app.use_glyphs(next);
+            app.chosen_glyphs = Some(next);
         }
         Action::Show(screen) => show(app, screen),
         Action::NextScreen => show(app, app.screen.beside(1)),
         Action::PreviousScreen => show(app, app.screen.beside(-1)),
         Action::Replay(control) => replay::control(app, control),
-        Action::Evidence => {
-            let standing = standing::standing(&app.session);
-            if let Some(line) = standing.line {
-                screens::log::jump(app, line);
-            } else if let Some(screen) = standing.more {
-                show(app, screen);
-            }
-        }
+        Action::Evidence => app.overlay = Some(Overlay::Evidence { selected: 0 }),
+        Action::Alerts => app.overlay = Some(Overlay::Alerts { selected: 0 }),
         _ => return on_screen(app, action),
     }
     Vec::new()
 }
 
 /// Opens a screen. The diagnosis opened by its key is the run's, where the run has one.
-fn show(app: &mut App, screen: Screen) {
+pub fn show(app: &mut App, screen: Screen) {
     app.screen = screen;
     if screen == Screen::Diagnosis && app.session.diagnosis().is_some() {
         app.diagnosis.show_pasted(false);

@@ -10,11 +10,14 @@ use ratatui::{
 };
 use unicode_width::UnicodeWidthStr;
 
+use crate::session::alerts::Severity;
+
 use super::{
     App, Screen, Theme, chooser,
     format::{clock, fit},
     keymap::{Action, Scope},
     overlays, replay, screens,
+    update::tone_of,
 };
 
 /// The least terminal in which anything can be read.
@@ -83,7 +86,7 @@ pub fn tabs(width: u16, here: Screen) -> Vec<(Screen, u16, String)> {
     let names: usize = Screen::ALL.iter().map(|s| s.title().len() + 2).sum();
     let others = Screen::ALL.len() - 1;
     // The clock and a badge stand at the right.
-    let room = usize::from(width).saturating_sub(11);
+    let room = usize::from(width).saturating_sub(15);
     let (mut x, gap, long) = match room {
         r if r >= names + others * 3 + 18 => (8, 3, true),
         r if r >= names + others => (1, if r > names + 2 * others { 2 } else { 1 }, true),
@@ -122,6 +125,13 @@ fn draw_tabs(frame: &mut Frame, row: Rect, app: &App, theme: &Theme) {
     let mut right = Vec::new();
     if let Some(label) = &app.label {
         right.push((format!("{label} "), theme.warning));
+    }
+    let standing = app.alerts.standing();
+    if let Some(worst) = standing.first() {
+        let mark = theme.glyphs.pick("▲", "!");
+        let style = theme.tone(tone_of(worst.severity));
+        let style = if worst.severity == Severity::Info { theme.muted } else { style };
+        right.push((format!("{}{mark}{} ", app.keymap.hint(Action::Alerts), standing.len()), style));
     }
     if let Some(now) = app.now() {
         right.push((clock(now, &app.zone), theme.muted));

@@ -93,6 +93,8 @@ pub struct Alerts {
     first: u64,
     /// The session was complete when it was looked at last: what comes now is news.
     awake: bool,
+    /// Time of the session when it was looked at last.
+    looked: Option<Timestamp>,
 }
 
 impl Default for Alerts {
@@ -103,6 +105,7 @@ impl Default for Alerts {
             history: VecDeque::new(),
             first: 0,
             awake: false,
+            looked: None,
         }
     }
 }
@@ -127,6 +130,13 @@ impl Alerts {
     /// Looks at the session once; gives the alerts that are new. To be called about once a second of the session's time.
     pub fn look(&mut self, session: &Session) -> Vec<Alert> {
         let Some(now) = session.now else { return Vec::new() };
+        if self.looked.is_some_and(|before| now < before) {
+            // A recording that is played back: what comes is unknown again.
+            self.stands.clear();
+            self.history.clear();
+            self.first = 0;
+        }
+        self.looked = Some(now);
         let mut new = Vec::new();
         for rule in RULES {
             let Some(limits) = self.limits.get(rule.id).copied().filter(|l| l.on) else { continue };

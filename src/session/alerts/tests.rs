@@ -303,3 +303,14 @@ fn every_rule_has_thresholds_in_order_and_a_name_of_its_own() {
     ids.dedup();
     assert_eq!(ids.len(), RULES.len());
 }
+
+#[test]
+fn playing_back_forgets_what_is_to_come() {
+    let mut watch = Watch::new();
+    watch.gpu(GpuSample { lost: true, ..gpu() }, 1.0);
+    assert!(!watch.alerts.is_empty());
+    let mut earlier = Session::new(Knobs::default());
+    earlier.tick(START.parse().unwrap());
+    watch.alerts.look(&earlier);
+    assert!(watch.alerts.is_empty());
+}

@@ -48,6 +48,7 @@ pub fn key(app: &mut App, key: &KeyEvent) -> Vec<Cmd> {
     match (key.code, app.keymap.action(crate::ui::Screen::Overview, key)) {
         (KeyCode::Enter, _) => {
             app.overlay = None;
+            app.chosen = true;
             let name = app.theme().name.clone();
             app.say(&format!("theme: {name}"), crate::ui::Tone::Quiet);
         }

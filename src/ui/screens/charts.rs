@@ -7,6 +7,7 @@ use ratatui::{
     text::{Line, Span},
     widgets::Paragraph,
 };
+use serde::{Deserialize, Serialize};
 
 use crate::{
     model::{Clean, Timestamp},
@@ -73,7 +74,37 @@ impl Default for State {
     }
 }
 
+/// What of the charts is kept from one time to the next.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Kept {
+    pub pinned: Vec<Clean>,
+    pub smoothing: usize,
+    pub log: bool,
+    pub robust: bool,
+    pub axis: XAxis,
+}
+
+impl Default for Kept {
+    fn default() -> Self {
+        State::default().kept()
+    }
+}
+
 impl State {
+    /// How the charts are arranged.
+    pub fn kept(&self) -> Kept {
+        let Self { pinned, smoothing, log, robust, axis, .. } = self.clone();
+        Kept { pinned, smoothing, log, robust, axis }
+    }
+
+    /// Arranges the charts as they were.
+    pub fn restore(&mut self, kept: &Kept) {
+        let Kept { pinned, smoothing, log, robust, axis } = kept.clone();
+        (self.pinned, self.log, self.robust, self.axis) = (pinned, log, robust, axis);
+        self.smoothing = smoothing.min(SMOOTHING.len() - 1);
+    }
+
     /// The filter while it is typed.
     pub fn typing(&self) -> Option<&str> {
         self.typing.then(|| self.filter.as_str())
@@ -329,6 +360,16 @@ fn value_words(bucket: &Bucket, theme: &Theme) -> String {
         format!(" {} {} {}", short(bucket.min), theme.glyphs.pick("…", ".."), short(bucket.max))
     } else {
         format!(" {}", short(bucket.last))
+    }
+}
+
+/// Opens one key's chart alone.
+pub fn open(app: &mut App, key: &str) {
+    app.screen = crate::ui::Screen::Charts;
+    app.charts.filter.clear();
+    if let Some(at) = keys(app).iter().position(|k| k.as_str() == key) {
+        (app.charts.selected, app.charts.single) = (at, true);
+        (app.charts.window, app.charts.cursor) = (None, None);
     }
 }
 

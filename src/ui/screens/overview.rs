@@ -116,7 +116,7 @@ fn small(frame: &mut Frame, area: Rect, app: &App, theme: &Theme) {
     rows.push(row::sides(vec![Span::styled(state, style), Span::raw(" "), steps(&tempo, theme)], right, width));
     rows.push(Line::from(bar::thin(tempo.share().unwrap_or(0.0), width, theme.accent, theme)));
     rows.push(row::groups(figures(app, &tempo, theme), width, 2));
-    rows.push(verdict_line(&standing(&app.session), app, width, theme));
+    rows.push(verdict_line(&standing(&app.session, &app.alerts), app, width, theme));
     let gpus = memory_panel::one_line(app, width, theme);
     let tail_rows = usize::from(area.height >= 9);
     let head = rows.len() as u16;
@@ -153,7 +153,7 @@ fn small(frame: &mut Frame, area: Rect, app: &App, theme: &Theme) {
 /// How the run stands, in a box of three lines; on a failure the box is what the eye meets first.
 fn header(frame: &mut Frame, area: Rect, app: &App, theme: &Theme) {
     let session = &app.session;
-    let standing = standing(session);
+    let standing = standing(session, &app.alerts);
     let tempo = tempo(session);
     let border = match standing.tone {
         Tone::Critical => theme.critical,
@@ -297,8 +297,8 @@ fn verdict_line(standing: &Standing, app: &App, width: usize, theme: &Theme) -> 
             let key = app.keymap.hint(Action::Show(Screen::Diagnosis));
             format!(" {key}: why, and what to change ")
         }
-        Some(_) => format!(" {}: show ", app.keymap.hint(Action::Evidence)),
-        None => String::new(),
+        _ if standing.tone == Tone::Quiet => String::new(),
+        _ => format!(" {}: why ", app.keymap.hint(Action::Evidence)),
     };
     let mark = match standing.tone {
         Tone::Good => glyphs.pick("✔", "+"),

@@ -442,7 +442,7 @@ mod tests {
         let buckets: Vec<Bucket> = (0..=9).map(|i| bucket(f64::from(i), f64::from(i))).collect();
         let chart = Chart { lines: vec![Line::of(&buckets, Style::new())], x: (0.0, 9.0), ..Chart::default() };
         let rows = drawn(&chart, 18, 4, Glyphs::Ascii);
-        assert_eq!(rows, ["     |          **", "   5 +       ***", "     |    ***", "   0 +**"]);
+        assert_eq!(rows, ["     |          **", "   5 +      ****", "     |  ****", "   0 +**"]);
     }
 
     #[test]

@@ -79,6 +79,8 @@ fn a_healthy_run() {
             ("overview", "", ALL),
             ("overview-blocks", "b", BOTH),
             ("overview-ascii", "bb", ALL),
+            ("evidence", "e", ALL),
+            ("alerts", "a", BOTH),
             ("overview-light", "t<down><enter>", ONE),
             ("charts", "2", ALL),
             ("charts-single", "2<enter>", ALL),
@@ -177,7 +179,7 @@ fn died_of_memory() {
 #[test]
 fn something_is_wrong() {
     check("crashed", scenes::crashed, &[("overview", "", ALL), ("evidence", "e", ONE)]);
-    check("silent", scenes::silent, &[("overview", "", ALL)]);
+    check("silent", scenes::silent, &[("overview", "", ALL), ("evidence", "e", ONE)]);
     check(
         "lost-gpu",
         scenes::lost_gpu,
@@ -187,11 +189,22 @@ fn something_is_wrong() {
             ("gpus-lost", "4jjj", BOTH),
             ("gpus-hot", "4jjjjj", BOTH),
             ("gpus-ecc", "4jjjjjj", ONE),
+            ("alerts", "a", ALL),
+            ("alert-shown", "aj<enter>", ONE),
+            ("evidence", "e", BOTH),
             ("memory", "3", BOTH),
         ],
     );
-    check("nan", scenes::not_a_number, &[("overview", "", ALL), ("charts", "2", ONE)]);
-    check("growing", scenes::growing, &[("overview", "", ALL), ("memory", "3", ALL)]);
+    check(
+        "nan",
+        scenes::not_a_number,
+        &[("overview", "", ALL), ("charts", "2", ONE), ("alerts", "a", ALL), ("alert-shown", "a<enter>", ONE)],
+    );
+    check(
+        "growing",
+        scenes::growing,
+        &[("overview", "", ALL), ("memory", "3", ALL), ("evidence", "e", ONE), ("alerts", "a", BOTH)],
+    );
     check("shared", scenes::shared_card, &[("overview", "", ALL), ("gpus", "4", ALL), ("memory", "3", ALL)]);
     check(
         "hostile",

@@ -26,6 +26,11 @@ fn app(scene: Scene, size: (u16, u16)) -> App {
     let judge = |text: &str| cli::diagnose::judge_text("pasted text", text.as_bytes(), &Knobs::default());
     let mut app = App::new(scene.session).with_judge(Box::new(judge));
     app.size = size;
+    // Long enough for what must hold for some seconds before it is said.
+    for second in 0..=40 {
+        ui::update(&mut app, Msg::Tick(scene.now + jiff::SignedDuration::from_secs(second)));
+    }
+    app.toast = None;
     app
 }
 
