@@ -12,6 +12,8 @@ use crate::{
     store::runs::{self, Run, State},
 };
 
+use super::attach;
+
 /// List recorded runs, their failures, and what was changed between attempts.
 ///
 /// Attempts are runs of the same script in the same folder. For each the changed options are shown, with what they did
@@ -34,6 +36,11 @@ pub struct HistoryArgs {
 /// When there is no state folder.
 pub fn run(args: &HistoryArgs) -> Result<ExitCode> {
     let (mut runs, bad) = runs::list()?;
+    for run in runs.iter_mut().filter(|run| run.state == State::Open) {
+        if run.path.parent().is_some_and(attach::goes_on) {
+            run.state = State::Running;
+        }
+    }
     let hidden = if args.all { 0 } else { runs.len().saturating_sub(20) };
     let shown = runs.split_off(hidden);
     for error in &bad {
@@ -50,10 +57,12 @@ pub fn run(args: &HistoryArgs) -> Result<ExitCode> {
         );
     }
     let mut text = String::new();
-    let mut before: Option<&Run> = None;
-    for run in &shown {
-        describe(&mut text, run, before.filter(|b| run.attempt > 1 && b.attempt + 1 == run.attempt));
-        before = Some(run);
+    for group in grouped(&shown) {
+        let mut before: Option<&Run> = None;
+        for run in group {
+            describe(&mut text, run, before.filter(|b| b.attempt + 1 == run.attempt));
+            before = Some(run);
+        }
     }
     if hidden > 0 {
         let _ = writeln!(text, "\n{hidden} older runs are not shown: --all shows them");
@@ -61,11 +70,24 @@ pub fn run(args: &HistoryArgs) -> Result<ExitCode> {
     super::print(&text)
 }
 
+/// The runs with the attempts of one program together; the group with the newest run comes last.
+fn grouped(runs: &[Run]) -> Vec<Vec<&Run>> {
+    let mut groups: Vec<Vec<&Run>> = Vec::new();
+    for run in runs {
+        let known = groups.iter().position(|group| group.iter().any(|other| other.program == run.program));
+        let mut group = known.map(|place| groups.remove(place)).unwrap_or_default();
+        group.push(run);
+        groups.push(group);
+    }
+    groups
+}
+
 /// A run in a few lines.
 fn describe(out: &mut String, run: &Run, before: Option<&Run>) {
     let state = match run.state {
         State::Finished => "finished",
         State::Failed => "failed",
+        State::Running => "running",
         State::Open => "open",
     };
     let attempt = if run.attempt > 1 { format!("  attempt {}", run.attempt) } else { String::new() };
@@ -97,7 +119,7 @@ fn describe(out: &mut String, run: &Run, before: Option<&Run>) {
             })
             .collect();
         let what = if changes.is_empty() { "nothing that is recorded".to_string() } else { changes.join(", ") };
-        let _ = writeln!(out, "  changed since the attempt before: {what}{}", effect(run, before));
+        let _ = writeln!(out, "  changed since the attempt before: {what}{}{}", effect(run, before), outcome(run));
     }
     out.push('\n');
 }
@@ -111,6 +133,18 @@ fn effect(run: &Run, before: Option<&Run>) -> String {
         std::cmp::Ordering::Less => format!("; the peak fell by {}", Bytes(was - now)),
         std::cmp::Ordering::Greater => format!("; the peak rose by {}", Bytes(now - was)),
         std::cmp::Ordering::Equal => "; the peak stayed".to_string(),
+    }
+}
+
+/// What became of the attempt.
+fn outcome(run: &Run) -> String {
+    let phase = run.failure.as_ref().map(|failure| failure.phase.as_str().replace('_', " "));
+    match (run.state, phase) {
+        (State::Finished, _) => ", and it finished".to_string(),
+        (State::Running, _) => ", and it goes on".to_string(),
+        (State::Failed, Some(phase)) if phase != "unknown" => format!(", then it died in: {phase}"),
+        (State::Failed, _) => ", then it died".to_string(),
+        (State::Open, _) => String::new(),
     }
 }
 

@@ -1,10 +1,12 @@
 //! The command line: one file a subcommand, and the only place that wires the parts together.
 
+mod attach;
 mod calls;
 mod config;
 mod demo;
 pub mod diagnose;
 mod estimate;
+mod export;
 pub mod frame;
 mod history;
 pub mod jobs;
@@ -14,9 +16,15 @@ mod record;
 pub mod replay;
 pub mod report;
 mod run;
+mod supervise;
 mod watch;
 
-use std::{ffi::OsString, io::Write, process::ExitCode};
+use std::{
+    ffi::OsString,
+    io::Write,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -45,14 +53,19 @@ pub enum Command {
         id: Option<String>,
     },
     Run(run::RunArgs),
+    Attach(attach::AttachArgs),
     Replay(replay::ReplayArgs),
     History(history::HistoryArgs),
+    Export(export::ExportArgs),
     /// Reads the GPUs for the dashboard.
     #[command(hide = true)]
     NvmlHelper {
         #[arg(long)]
         interval_ms: u64,
     },
+    /// Waits for the command of `run` behind its dashboard.
+    #[command(hide = true)]
+    Supervise(supervise::SuperviseArgs),
     /// The new process of `run`: a session of its own, then the command.
     #[command(hide = true)]
     ExecChild {
@@ -84,14 +97,43 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         Some(Command::Config(args)) => config::run(&args),
         Some(Command::Estimate(args)) => estimate::run(&args),
         Some(Command::Run(args)) => run::run(&args),
+        Some(Command::Attach(args)) => attach::run(&args),
+        Some(Command::Supervise(args)) => supervise::run(&args),
         Some(Command::Replay(args)) => replay::run(&args),
         Some(Command::History(args)) => history::run(&args),
+        Some(Command::Export(args)) => export::run(&args),
         Some(Command::NvmlHelper { interval_ms }) => {
             crate::source::gpu::helper(std::time::Duration::from_millis(interval_ms.max(20)));
             Ok(ExitCode::SUCCESS)
         }
         Some(Command::ExecChild { command }) => Ok(ExitCode::from(crate::source::child::exec(&command))),
     }
+}
+
+/// Saves a text under a name that is not taken: `why.md`, else `why-1.md`, …; never over anything.
+///
+/// # Errors
+/// When the folder cannot be written.
+pub fn save(path: &Path, text: &str) -> std::io::Result<PathBuf> {
+    use std::os::unix::fs::OpenOptionsExt;
+    let end = path.extension().map_or(String::new(), |end| format!(".{}", end.to_string_lossy()));
+    for attempt in 0..100 {
+        let path = match attempt {
+            0 => path.to_path_buf(),
+            n => path
+                .with_extension("")
+                .with_file_name(format!("{}-{n}{end}", path.file_stem().unwrap_or_default().to_string_lossy())),
+        };
+        match std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path) {
+            Ok(mut file) => {
+                file.write_all(text.as_bytes()).and_then(|()| file.sync_all())?;
+                return Ok(path);
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Err(std::io::Error::other("a hundred files of this name are there already"))
 }
 
 /// Prints a text on standard output. A reader that went away is no error.

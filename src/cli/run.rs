@@ -2,57 +2,60 @@
 
 use std::{
     ffi::OsString,
-    io::Write,
-    os::unix::process::ExitStatusExt,
-    path::PathBuf,
-    process::{Command, ExitCode, ExitStatus, Stdio},
-    sync::Arc,
+    fs::OpenOptions,
+    io::IsTerminal,
+    os::unix::{fs::OpenOptionsExt, process::ExitStatusExt},
+    path::Path,
+    process::{Child, Command, ExitCode, ExitStatus, Stdio},
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use clap::Args;
 use jiff::Timestamp;
 
 use crate::{
-    model::{Event, EventKind, SourceId, knobs::Knobs},
-    session::Session,
-    source::{
-        child::{self, Spool},
-        file::Tail,
-    },
+    model::Clean,
+    source::child,
     store::{
         folder,
-        recorder::{Recorder, kept},
-        runs::RECORDING,
+        live::{Ended, Live},
     },
+    ui::End,
 };
 
-/// How often the output is looked at while it is passed on.
-const LOOK: Duration = Duration::from_millis(50);
+use super::{
+    attach,
+    supervise::{self, CareArgs, Output},
+};
 
-/// Start a training command, pass its output through, and diagnose it when it fails.
+const LOOK: Duration = Duration::from_millis(10);
+
+/// Start a training command with the dashboard, record it, and diagnose it when it fails.
 ///
 /// The command runs in a session of its own and writes into a file, never into a pipe that oomph would have to empty:
-/// a stopped or killed oomph, a lost SSH line or a full terminal cannot slow or end it. oomph exits exactly as the
-/// command did: with its exit code, or by the signal that killed it (127: no such command, 126: not executable).
+/// a stopped or killed oomph, a lost SSH line or a full terminal cannot slow or end it. On a terminal the dashboard is
+/// shown; q leaves it and the run goes on (`oomph attach` opens it again). Without a terminal (or with --headless) the
+/// command's output is passed through untouched.
+///
+/// oomph exits exactly as the command did: with its exit code, or by the signal that killed it (127: no such command,
+/// 126: not executable). Behind the dashboard the command's standard input is /dev/null.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   oomph run -- python train.py --config grpo.yaml
-  oomph run -- torchrun --nproc_per_node 8 train.py
+  oomph run --headless -- torchrun --nproc_per_node 8 train.py
   oomph run --report why.md -- accelerate launch train.py
   oomph run --on-failure 'curl -d @- https://example.org/hook' -- python train.py")]
 pub struct RunArgs {
-    /// Write a Markdown report here when the command fails
-    #[arg(long, value_name = "FILE")]
-    report: Option<PathBuf>,
-    /// Do not record the run
+    /// No dashboard: pass the command's output through
     #[arg(long)]
-    no_record: bool,
-    /// Run this shell command when the command fails; the Markdown report is its standard input
-    #[arg(long, value_name = "CMD")]
-    on_failure: Option<String>,
+    headless: bool,
+    /// Colours of the dashboard: dark, light, …
+    #[arg(long, value_name = "NAME")]
+    theme: Option<String>,
+    #[command(flatten)]
+    care: CareArgs,
     /// The command and its arguments
     #[arg(required = true, last = true, value_name = "CMD")]
     command: Vec<OsString>,
@@ -62,119 +65,73 @@ pub struct RunArgs {
 /// When the command could not be started at all.
 pub fn run(args: &RunArgs) -> Result<ExitCode> {
     let place = folder::new_run(Timestamp::now(), std::process::id())?;
-    let spool = Spool::in_folder(&place, child::outputs_are_apart());
-    let mut running = child::start(&args.command, &spool, Stdio::inherit()).context("the command was not started")?;
-    let mut watch = Watch { session: Session::new(Knobs::default()), recorder: None };
-    if !args.no_record {
-        watch.record(&place.join(RECORDING), &args.command);
+    let dumb = std::env::var_os("TERM").is_none_or(|term| term.is_empty() || term == "dumb");
+    let headless = args.headless || dumb || !std::io::stdout().is_terminal() || !std::io::stdin().is_terminal();
+    if headless {
+        let status = supervise::supervise(&args.command, &args.care, &place, Output::PassOn)?;
+        return Ok(ExitCode::from(child::end_like(status)));
     }
-    watch.take(EventKind::Started { command: child::shown(&args.command), pid: running.pid() });
-    let mut tails: Vec<Tail> =
-        spool.files().into_iter().zip(0..).map(|(path, id)| Tail::new(SourceId(id), path)).collect();
-    let waiting = thread::spawn(move || (running.wait(), running));
-    while !waiting.is_finished() {
-        let before = Instant::now();
-        if !pass_on(&mut tails, &mut watch) {
-            thread::sleep(LOOK.saturating_sub(before.elapsed()));
+    on_screen(args, &place)
+}
+
+/// The dashboard in front of a supervisor that nothing on this terminal can reach.
+fn on_screen(args: &RunArgs, place: &Path) -> Result<ExitCode> {
+    let mut supervisor = start_supervisor(args, place)?;
+    let _forwarding = child::forward(supervisor.id())?;
+    let (end, session) = attach::attach(place, args.theme.as_deref(), args.care.no_gpu)?;
+    let name = place.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    match end {
+        // Nobody is left to be told anything; the supervisor goes on.
+        End::TerminalGone | End::Signal(signal_hook::consts::SIGHUP) => return Ok(ExitCode::SUCCESS),
+        End::Signal(signal) => child::pass_signal(supervisor.id(), signal),
+        End::Quit if attach::goes_on(place) => {
+            eprintln!("oomph: the run goes on: `oomph attach {name}` opens its dashboard again");
+            return Ok(ExitCode::SUCCESS);
+        }
+        End::Quit => {}
+    }
+    // The supervisor has a report to write and a recording to close.
+    let _ = supervisor.wait();
+    let Some(ended) = Ended::read(place) else { bail!("lost sight of the command; see `oomph history`") };
+    let status = match (ended.code, ended.signal) {
+        (_, Some(signal)) => ExitStatus::from_raw(signal),
+        (code, None) => ExitStatus::from_raw(code.unwrap_or(1) << 8),
+    };
+    if !status.success() {
+        match session.diagnosis() {
+            Some(diagnosis) => {
+                let text = super::report::text(diagnosis, session.knobs(), 100, super::report::Paint(false));
+                eprintln!("{text}");
+            }
+            None => eprintln!("oomph: the command failed ({status}); nothing in its output says that memory ran out"),
         }
     }
-    let (status, running) = waiting.join().map_err(|_| anyhow::anyhow!("lost sight of the command"))?;
-    let status = status.context("the command's end could not be learnt")?;
-    while pass_on(&mut tails, &mut watch) {}
-    for id in 0..tails.len() {
-        watch.take(EventKind::Ended { source: SourceId(u16::try_from(id).unwrap_or(u16::MAX)) });
-    }
-    watch.take(EventKind::Exited { code: status.code(), signal: status.signal() });
-    if running.has_survivors() {
-        eprintln!("oomph: processes that the command started are still running; they were left alone");
-    }
-    if !status.success() {
-        tell(args, &watch.session, status);
-    }
-    watch.finish(status);
+    eprintln!("oomph: `oomph replay {name}` shows the run again; its output is in {}", place.display());
     Ok(ExitCode::from(child::end_like(status)))
 }
 
-/// What is known of the run, and its recording.
-struct Watch {
-    session: Session,
-    recorder: Option<Arc<Recorder>>,
-}
-
-impl Watch {
-    fn record(&mut self, path: &std::path::Path, command: &[OsString]) {
-        match Recorder::start(path) {
-            Err(error) => eprintln!("oomph: not recording: {error}"),
-            Ok(recorder) => {
-                let recorder = Arc::new(recorder);
-                super::record::describe(&recorder, &child::shown(command), &Knobs::default());
-                self.session.observe(super::record::listener(&recorder));
-                self.recorder = Some(recorder);
-            }
+fn start_supervisor(args: &RunArgs, place: &Path) -> Result<Child> {
+    let log = place.join("supervisor.log");
+    let file = OpenOptions::new().append(true).create_new(true).mode(0o600).open(&log)?;
+    let oomph = std::env::current_exe().context("oomph could not start itself again")?;
+    let mut supervisor = Command::new(oomph)
+        .arg("supervise")
+        .arg("--place")
+        .arg(place)
+        .args(args.care.words())
+        .arg("--")
+        .args(&args.command)
+        .stdin(Stdio::null())
+        .stdout(file.try_clone()?)
+        .stderr(file)
+        .spawn()
+        .context("oomph could not start itself again")?;
+    while Live::read(place).is_none() {
+        if supervisor.try_wait()?.is_some() && Live::read(place).is_none() {
+            let said = std::fs::read_to_string(&log).unwrap_or_default();
+            bail!("the command was not started: {}", Clean::new(said.trim().trim_start_matches("error: ")));
         }
+        thread::sleep(LOOK);
     }
-
-    fn take(&mut self, kind: EventKind) {
-        let event = Event { at: kept(Timestamp::now()), kind };
-        if let Some(recorder) = &self.recorder {
-            recorder.event(&event);
-        }
-        self.session.apply(event);
-    }
-
-    fn finish(self, status: ExitStatus) {
-        let Self { session, recorder } = self;
-        let Some(recorder) = recorder else { return };
-        super::record::conclude(&recorder, &session, Some(status));
-        drop(session);
-        recorder.finish();
-    }
-}
-
-/// Copies what is new to where the command would have written it. True when there is more at once.
-fn pass_on(tails: &mut [Tail], watch: &mut Watch) -> bool {
-    let mut more = false;
-    for (index, tail) in tails.iter_mut().enumerate() {
-        more |= tail.poll(&mut |kind| {
-            if let EventKind::Output { data, .. } = &kind {
-                // A reader that went away is no reason to end: the spool has everything.
-                let _ = if index == 0 {
-                    let mut out = std::io::stdout().lock();
-                    out.write_all(data).and_then(|()| out.flush())
-                } else {
-                    std::io::stderr().lock().write_all(data)
-                };
-            }
-            watch.take(kind);
-        });
-    }
-    more
-}
-
-/// The diagnosis after a failure: on standard error, in the report, to the user's command.
-fn tell(args: &RunArgs, session: &Session, status: ExitStatus) {
-    let Some(diagnosis) = session.diagnosis() else {
-        eprintln!("oomph: the command failed ({status}); nothing in its output says that memory ran out");
-        return;
-    };
-    eprintln!("\n{}", super::report::text(diagnosis, session.knobs(), 100, super::report::Paint(false)));
-    let report = super::report::markdown(diagnosis, session.knobs());
-    if let Some(path) = &args.report {
-        match std::fs::write(path, &report) {
-            Ok(()) => eprintln!("oomph: report written to {}", path.display()),
-            Err(error) => eprintln!("oomph: {}: {error}", path.display()),
-        }
-    }
-    if let Some(command) = &args.on_failure {
-        let spawned = Command::new("sh").arg("-c").arg(command).stdin(Stdio::piped()).spawn();
-        match spawned {
-            Ok(mut child) => {
-                if let Some(mut input) = child.stdin.take() {
-                    let _ = input.write_all(report.as_bytes());
-                }
-                let _ = child.wait();
-            }
-            Err(error) => eprintln!("oomph: --on-failure: {error}"),
-        }
-    }
+    Ok(supervisor)
 }

@@ -1,8 +1,8 @@
 //! `oomph FILE…`: the dashboard, or one frame of it.
 
 use std::{
-    io::{IsTerminal, Write},
-    path::PathBuf,
+    io::IsTerminal,
+    path::{Path, PathBuf},
     process::ExitCode,
     sync::{
         Arc,
@@ -314,7 +314,7 @@ fn record(target: &Target) -> Option<Arc<Recorder>> {
 }
 
 /// Passes events on to the recorder and the screen, and the clock once a second.
-fn pump(inbox: Receiver<Event>, recorder: Option<Arc<Recorder>>, messages: Sender<Msg>) {
+pub fn pump(inbox: Receiver<Event>, recorder: Option<Arc<Recorder>>, messages: Sender<Msg>) {
     thread::spawn(move || {
         let mut ticked = Instant::now();
         loop {
@@ -344,7 +344,8 @@ fn pump(inbox: Receiver<Event>, recorder: Option<Arc<Recorder>>, messages: Sende
     });
 }
 
-/// The dashboard on this terminal, until the user leaves, and what is known then. `prepare` adds what only some commands show; `choose` opens
+/// The dashboard on this terminal, until the user leaves, and what is known then. `prepare` adds what only some
+/// commands show; `choose` opens
 /// what is chosen from a list, where there is one.
 ///
 /// # Errors
@@ -364,14 +365,17 @@ pub fn show(
     config::apply(&config, &mut app)?;
     prepare(&mut app);
     // What is played was news once: nobody is called again.
-    let live = app.label.is_none();
+    let live = app.is_live();
     if let Some(name) = theme
         && !app.set_theme(name)
     {
         let known: Vec<_> = app.themes().iter().map(|t| t.name.clone()).collect();
         bail!("there is no theme '{}'; there are: {}", Clean::new(name), known.join(", "));
     }
-    let mut save = |name: &str, text: &str| save(name, text);
+    let mut save = |name: &str, text: &str| match super::save(Path::new(name), text) {
+        Ok(path) => Ok(path.to_string_lossy().into_owned()),
+        Err(error) => Err(error.to_string()),
+    };
     let calls = calls::Calls::new(&config.alerts);
     let mut alert = |alert: &Alert| {
         if live {
@@ -389,24 +393,6 @@ pub fn show(
     let end = ui::run(&mut app, messages, &mut outside)?;
     config::keep(&app);
     Ok((end, app.session))
-}
-
-/// Saves into the working folder under a name that is not taken; never over anything.
-fn save(name: &str, text: &str) -> Result<String, String> {
-    use std::os::unix::fs::OpenOptionsExt;
-    let (stem, end) = name.rsplit_once('.').unwrap_or((name, "txt"));
-    for attempt in 0..100 {
-        let name = if attempt == 0 { name.to_string() } else { format!("{stem}-{attempt}.{end}") };
-        match std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&name) {
-            Ok(mut file) => {
-                file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(|e| e.to_string())?;
-                return Ok(name);
-            }
-            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
-            Err(error) => return Err(error.to_string()),
-        }
-    }
-    Err("a hundred files of this name are there already".into())
 }
 
 /// One frame: reads what is there, asks the GPUs once, prints, leaves.

@@ -156,6 +156,39 @@ impl Running {
     }
 }
 
+/// Passes signals on that a dashboard does not take as a wish to leave, as long as this lives.
+///
+/// # Errors
+/// When signals cannot be caught.
+pub fn forward(pid: u32) -> Result<Forwarding, StartError> {
+    let mut signals = signal_hook::iterator::Signals::new([SIGUSR1, SIGUSR2]).map_err(StartError::Signals)?;
+    let handle = signals.handle();
+    let _ = thread::Builder::new().name("forward".into()).spawn(move || {
+        for number in signals.forever() {
+            pass_signal(pid, number);
+        }
+    });
+    Ok(Forwarding(handle))
+}
+
+/// Ends the forwarding when dropped.
+#[derive(Debug)]
+pub struct Forwarding(signal_hook::iterator::Handle);
+
+impl Drop for Forwarding {
+    fn drop(&mut self) {
+        self.0.close();
+    }
+}
+
+/// Sends one signal to a child of this process.
+pub fn pass_signal(pid: u32, number: i32) {
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
+    if let (Some(pid), Some(signal)) = (pid, Signal::from_named_raw(number)) {
+        let _ = rustix::process::kill_process(pid, signal);
+    }
+}
+
 /// The command as it can be shown.
 pub fn shown(command: &[std::ffi::OsString]) -> Vec<Clean> {
     command.iter().map(|word| Clean::new(&word.to_string_lossy())).collect()

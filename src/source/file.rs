@@ -99,6 +99,8 @@ pub struct Tail {
     caught_up: bool,
     troubled: bool,
     opened_before: bool,
+    /// Where reading goes on in a file that was read before.
+    resume: Option<u64>,
 }
 
 impl Tail {
@@ -114,7 +116,13 @@ impl Tail {
             caught_up: false,
             troubled: false,
             opened_before: false,
+            resume: None,
         }
+    }
+
+    /// Goes on at a byte up to which the file has been read before; what was read then is not told again.
+    pub fn resume(id: SourceId, path: PathBuf, offset: u64) -> Self {
+        Self { resume: Some(offset), caught_up: true, opened_before: true, ..Self::new(id, path) }
     }
 
     /// Looks once and sends what is new. True when there is more to read at once.
@@ -176,7 +184,9 @@ impl Tail {
             file,
         };
         handle.extend_head();
-        if self.opened_before {
+        if let Some(offset) = self.resume.take() {
+            handle.offset = offset.min(handle.size);
+        } else if self.opened_before {
             send(EventKind::Rotated { source: self.id });
             self.at_line_start = true;
         } else {

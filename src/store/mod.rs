@@ -3,5 +3,6 @@
 pub mod database;
 pub mod demo;
 pub mod folder;
+pub mod live;
 pub mod recorder;
 pub mod runs;

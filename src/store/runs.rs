@@ -38,6 +38,8 @@ pub struct Run {
     pub failure: Option<Failed>,
     /// Canonical settings and options of the command line, by name.
     pub settings: BTreeMap<String, String>,
+    /// The program and its folder: runs that share them are attempts of one thing.
+    pub program: Clean,
     /// The attempt's number among those of the same program, from 1.
     pub attempt: u32,
     /// What differs from the attempt before: name, before, now.
@@ -49,6 +51,8 @@ pub struct Run {
 pub enum State {
     Finished,
     Failed,
+    /// It goes on; only who can look at the processes of the machine can tell.
+    Running,
     /// Still going on, or oomph was killed before it could write the end.
     #[default]
     Open,
@@ -105,6 +109,34 @@ pub fn find(name: &str) -> Result<Option<PathBuf>, FolderError> {
     let plain = !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '-');
     let path = folder::state()?.join("runs").join(name).join(RECORDING);
     Ok((plain && path.is_file()).then_some(path))
+}
+
+/// The folders of all runs, the oldest first.
+///
+/// # Errors
+/// When no state folder is known.
+pub fn folders() -> Result<Vec<PathBuf>, FolderError> {
+    let runs = folder::state()?.join("runs");
+    let mut paths: Vec<PathBuf> = std::fs::read_dir(runs)
+        .map(|entries| entries.flatten().map(|e| e.path()).filter(|p| p.is_dir()).collect())
+        .unwrap_or_default();
+    // Their names begin with the time.
+    paths.sort();
+    Ok(paths)
+}
+
+/// The folder of the run that a person means: a path, a run's id, or `last`.
+///
+/// # Errors
+/// When no state folder is known.
+pub fn folder_of(name: &str) -> Result<Option<PathBuf>, FolderError> {
+    if name == "last" {
+        return Ok(folders()?.pop());
+    }
+    if name.contains('/') && Path::new(name).is_dir() {
+        return Ok(Some(Path::new(name).to_path_buf()));
+    }
+    Ok(folders()?.into_iter().find(|path| path.file_name().is_some_and(|n| n == name)))
 }
 
 /// Reads one recording's summary.
@@ -166,6 +198,7 @@ pub fn read(path: &Path) -> Result<Run, StoreError> {
         peak_memory_bytes: whole("SELECT max(memory_used) FROM gpu")?,
         failure,
         settings,
+        program: Clean::default(),
         attempt: 1,
         changed: Vec::new(),
     })
@@ -209,7 +242,9 @@ fn program(run: &Run) -> String {
 fn number_attempts(runs: &mut [Run]) {
     let mut last: BTreeMap<String, (u32, BTreeMap<String, String>)> = BTreeMap::new();
     for run in runs {
-        let entry = last.entry(program(run)).or_default();
+        let program = program(run);
+        run.program = Clean::new(&program.replace('\0', " "));
+        let entry = last.entry(program).or_default();
         entry.0 += 1;
         run.attempt = entry.0;
         if run.attempt > 1 {

@@ -145,6 +145,11 @@ impl App {
         self
     }
 
+    /// Whether what is shown happens now.
+    pub fn is_live(&self) -> bool {
+        self.replay.is_none()
+    }
+
     /// Shows a recording from where it stands; the session must be one that it has played.
     pub fn play(&mut self, replay: Replay) {
         self.keymap.replaying = true;

@@ -1,9 +1,11 @@
 //! One binary for all integration tests: one file a subject.
 #![allow(clippy::unwrap_used)]
 
+mod attach;
 mod captured;
 mod diagnosis;
 mod dialects;
+mod export;
 mod imports;
 mod jobs;
 mod measured;

@@ -1,0 +1,272 @@
+//! The side of `oomph run` that nobody looks at: starts the command, records, waits for its end, says why it failed.
+
+use std::{
+    ffi::OsString,
+    io::Write,
+    os::unix::process::ExitStatusExt,
+    path::{Path, PathBuf},
+    process::{Command, ExitCode, ExitStatus, Stdio},
+    sync::{
+        Arc,
+        mpsc::{Receiver, SyncSender, sync_channel},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result};
+use clap::Args;
+use jiff::Timestamp;
+
+use crate::{
+    model::{Event, EventKind, SourceId, knobs::Knobs, redact},
+    session::Session,
+    source::{
+        child::{self, Running, Spool},
+        file::Tail,
+        gpu::{self, Sampling},
+        processes::table::start_of,
+    },
+    store::{
+        live::{Ended, Identity, Live},
+        recorder::{Recorder, kept},
+        runs::RECORDING,
+    },
+};
+
+/// Lines of the output in a report of a failure that nothing explains.
+const LAST: usize = 30;
+/// How often the output is looked at while it is passed on.
+const LOOK: Duration = Duration::from_millis(50);
+/// Samples that may wait; the run's output does not go this way.
+const WAITING: usize = 256;
+
+/// What is done beside running the command.
+#[derive(Clone, Debug, Args)]
+pub struct CareArgs {
+    /// Write a Markdown report here when the command fails
+    #[arg(long, value_name = "FILE")]
+    pub report: Option<PathBuf>,
+    /// Run this shell command when the command fails; the Markdown report is its standard input
+    #[arg(long, value_name = "CMD")]
+    pub on_failure: Option<String>,
+    /// Do not record the run
+    #[arg(long)]
+    pub no_record: bool,
+    /// Do not look at GPUs
+    #[arg(long)]
+    pub no_gpu: bool,
+}
+
+impl CareArgs {
+    /// The options again, for another oomph.
+    pub fn words(&self) -> Vec<OsString> {
+        let mut words: Vec<OsString> = Vec::new();
+        if let Some(path) = &self.report {
+            words.extend(["--report".into(), path.into()]);
+        }
+        if let Some(command) = &self.on_failure {
+            words.extend(["--on-failure".into(), command.into()]);
+        }
+        words.extend(self.no_record.then(|| "--no-record".into()));
+        words.extend(self.no_gpu.then(|| "--no-gpu".into()));
+        words
+    }
+}
+
+/// The supervisor behind the dashboard of `oomph run`.
+#[derive(Debug, Args)]
+pub struct SuperviseArgs {
+    /// Folder of the run
+    #[arg(long)]
+    place: PathBuf,
+    #[command(flatten)]
+    care: CareArgs,
+    #[arg(required = true, last = true)]
+    command: Vec<OsString>,
+}
+
+/// Whether the command's output is also oomph's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// Untouched, as if oomph were not there.
+    PassOn,
+    Keep,
+}
+
+/// The hidden command: in a session of its own, so that no terminal's end reaches it.
+///
+/// # Errors
+/// When the command could not be started at all.
+pub fn run(args: &SuperviseArgs) -> Result<ExitCode> {
+    let _ = rustix::process::setsid();
+    supervise(&args.command, &args.care, &args.place, Output::Keep)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Runs the command to its end.
+///
+/// # Errors
+/// When the command could not be started at all.
+pub fn supervise(command: &[OsString], care: &CareArgs, place: &Path, output: Output) -> Result<ExitStatus> {
+    let spool = Spool::in_folder(place, output == Output::PassOn && child::outputs_are_apart());
+    let stdin = if output == Output::PassOn { Stdio::inherit() } else { Stdio::null() };
+    let mut running = child::start(command, &spool, stdin).context("the command was not started")?;
+    let live = Live { child: identity(running.pid()), supervisor: identity(std::process::id()), spool: spool.files() };
+    if let Err(error) = live.write(place) {
+        eprintln!("oomph: {}: {error}: the run cannot be attached to", place.display());
+    }
+    let mut watch = Watch { session: Session::new(Knobs::default()), recorder: None };
+    if !care.no_record {
+        watch.record(&place.join(RECORDING), command);
+    }
+    watch.take(EventKind::Started { command: child::shown(command), pid: running.pid() });
+    let mut tails: Vec<Tail> =
+        spool.files().into_iter().zip(0..).map(|(path, id)| Tail::new(SourceId(id), path)).collect();
+    let (samples, inbox) = sync_channel(WAITING);
+    let sampling = sample(care, &running, samples);
+    let waiting = thread::spawn(move || (running.wait(), running));
+    while !waiting.is_finished() {
+        let before = Instant::now();
+        watch.take_all(&inbox);
+        if !pass_on(&mut tails, &mut watch, output) {
+            thread::sleep(LOOK.saturating_sub(before.elapsed()));
+        }
+    }
+    drop(sampling);
+    let (status, running) = waiting.join().map_err(|_| anyhow::anyhow!("lost sight of the command"))?;
+    let status = status.context("the command's end could not be learnt")?;
+    watch.take_all(&inbox);
+    while pass_on(&mut tails, &mut watch, output) {}
+    for id in 0..tails.len() {
+        watch.take(EventKind::Ended { source: SourceId(u16::try_from(id).unwrap_or(u16::MAX)) });
+    }
+    watch.take(EventKind::Exited { code: status.code(), signal: status.signal() });
+    let _ = Ended { code: status.code(), signal: status.signal() }.write(place);
+    if running.has_survivors() {
+        eprintln!("oomph: processes that the command started are still running; they were left alone");
+    }
+    if !status.success() {
+        tell(care, &watch.session, status);
+    }
+    watch.finish(status);
+    Ok(status)
+}
+
+fn identity(pid: u32) -> Identity {
+    Identity { pid, start: start_of(&super::jobs::proc_folder(), pid) }
+}
+
+/// Samples the machine while the command runs.
+fn sample(care: &CareArgs, _running: &Running, events: SyncSender<Event>) -> Option<Sampling> {
+    (!care.no_gpu).then(|| gpu::spawn(Duration::from_secs(1), events))
+}
+
+/// What is known of the run, and its recording.
+struct Watch {
+    session: Session,
+    recorder: Option<Arc<Recorder>>,
+}
+
+impl Watch {
+    fn record(&mut self, path: &Path, command: &[OsString]) {
+        match Recorder::start(path) {
+            Err(error) => eprintln!("oomph: not recording: {error}"),
+            Ok(recorder) => {
+                let recorder = Arc::new(recorder);
+                super::record::describe(&recorder, &child::shown(command), &Knobs::default());
+                self.session.observe(super::record::listener(&recorder));
+                self.recorder = Some(recorder);
+            }
+        }
+    }
+
+    fn take(&mut self, kind: EventKind) {
+        self.take_event(Event { at: Timestamp::now(), kind });
+    }
+
+    fn take_all(&mut self, inbox: &Receiver<Event>) {
+        for event in inbox.try_iter() {
+            self.take_event(event);
+        }
+    }
+
+    fn take_event(&mut self, mut event: Event) {
+        event.at = kept(event.at);
+        if let Some(recorder) = &self.recorder {
+            recorder.event(&event);
+        }
+        self.session.apply(event);
+    }
+
+    fn finish(self, status: ExitStatus) {
+        let Self { session, recorder } = self;
+        let Some(recorder) = recorder else { return };
+        super::record::conclude(&recorder, &session, Some(status));
+        recorder.finish();
+    }
+}
+
+/// Copies what is new to where the command would have written it. True when there is more at once.
+fn pass_on(tails: &mut [Tail], watch: &mut Watch, output: Output) -> bool {
+    let mut more = false;
+    for (index, tail) in tails.iter_mut().enumerate() {
+        more |= tail.poll(&mut |kind| {
+            if let (EventKind::Output { data, .. }, Output::PassOn) = (&kind, output) {
+                // A reader that went away is no reason to end: the spool has everything.
+                let _ = if index == 0 {
+                    let mut out = std::io::stdout().lock();
+                    out.write_all(data).and_then(|()| out.flush())
+                } else {
+                    std::io::stderr().lock().write_all(data)
+                };
+            }
+            watch.take(kind);
+        });
+    }
+    more
+}
+
+/// A report of a failure that nothing explains: the last lines, secrets taken out.
+fn without_diagnosis(told: &str, session: &Session) -> String {
+    let mut text = format!("# oomph\n\n{told}.\n\nIts last lines:\n\n");
+    for source in session.sources.values() {
+        let lines = source.log.lines();
+        for line in lines.iter().skip(lines.len().saturating_sub(LAST)) {
+            text.push_str("    ");
+            text.push_str(&redact::text(line.text.as_str()));
+            text.push('\n');
+        }
+    }
+    text
+}
+
+/// The diagnosis after a failure: on standard error, in the report, to the user's command.
+fn tell(care: &CareArgs, session: &Session, status: ExitStatus) {
+    let report = if let Some(diagnosis) = session.diagnosis() {
+        eprintln!("\n{}", super::report::text(diagnosis, session.knobs(), 100, super::report::Paint(false)));
+        super::report::markdown(diagnosis, session.knobs())
+    } else {
+        let told = format!("the command failed ({status}); nothing in its output says that memory ran out");
+        eprintln!("oomph: {told}");
+        without_diagnosis(&told, session)
+    };
+    if let Some(path) = &care.report {
+        match super::save(path, &report) {
+            Ok(path) => eprintln!("oomph: report written to {}", path.display()),
+            Err(error) => eprintln!("oomph: {}: {error}", path.display()),
+        }
+    }
+    if let Some(command) = &care.on_failure {
+        let spawned = Command::new("sh").arg("-c").arg(command).stdin(Stdio::piped()).spawn();
+        match spawned {
+            Ok(mut child) => {
+                if let Some(mut input) = child.stdin.take() {
+                    let _ = input.write_all(report.as_bytes());
+                }
+                let _ = child.wait();
+            }
+            Err(error) => eprintln!("oomph: --on-failure: {error}"),
+        }
+    }
+}
