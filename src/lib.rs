@@ -18,6 +18,8 @@
 //! | [`cli`] | wires the parts together | everything |
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
+// Text from outside reaches a terminal through `cli::say` and `cli::print` alone, and neither panics on a closed one.
+#![cfg_attr(not(test), warn(clippy::print_stderr, clippy::print_stdout))]
 
 pub mod cli;
 pub mod diagnose;

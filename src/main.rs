@@ -1,12 +1,12 @@
 use std::process::ExitCode;
 
-use clap::Parser;
+use oomph::cli::{self, Cli};
 
 fn main() -> ExitCode {
-    match oomph::cli::run(oomph::cli::Cli::parse()) {
-        Ok(code) => code,
-        Err(error) => {
-            eprintln!("error: {error:#}");
+    match Cli::read().map(cli::run) {
+        Ok(Ok(code)) | Err(code) => code,
+        Ok(Err(error)) => {
+            cli::say(&format!("error: {error:#}"));
             ExitCode::from(2)
         }
     }

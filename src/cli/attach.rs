@@ -8,7 +8,7 @@ use std::{
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
-        mpsc::{SyncSender, channel, sync_channel},
+        mpsc::{SyncSender, sync_channel},
     },
     thread,
     time::Duration,
@@ -33,7 +33,7 @@ use super::{jobs::proc_folder, replay, watch};
 
 /// How often the output and the run's end are looked for.
 const LOOK: Duration = Duration::from_millis(50);
-const WAITING: usize = 256;
+const WAITING: usize = 32;
 
 /// Open the dashboard on a run that goes on.
 ///
@@ -121,7 +121,7 @@ pub fn attach(place: &Path, theme: Option<&str>, no_gpu: bool) -> Result<(End, S
     let stop = Arc::new(AtomicBool::new(false));
     let gpus = (!no_gpu).then(|| gpu::spawn(Duration::from_secs(1), events.clone()));
     follow(place.to_path_buf(), live, next, events, Arc::clone(&stop));
-    let (messages, inbox_of_screen) = channel();
+    let (messages, inbox_of_screen) = sync_channel(watch::ON_THE_WAY);
     watch::pump(inbox, None, messages);
     let shown = watch::show(session, inbox_of_screen, theme, |_| {}, &mut |_, _| Ok(()));
     stop.store(true, Ordering::Relaxed);

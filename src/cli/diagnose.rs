@@ -64,7 +64,7 @@ pub fn run(args: &DiagnoseArgs) -> Result<ExitCode> {
         let name = Clean::new(&path.to_string_lossy());
         let mut input: Box<dyn Read> = if path.as_os_str() == "-" {
             if io::stdin().is_terminal() {
-                eprintln!("oomph: paste the text of the failure, then press Ctrl-D on an empty line");
+                super::say("oomph: paste the text of the failure, then press Ctrl-D on an empty line");
             }
             Box::new(io::stdin().lock())
         } else {
@@ -98,8 +98,7 @@ pub fn run(args: &DiagnoseArgs) -> Result<ExitCode> {
         Format::Markdown => report::markdown(&diagnosis, &knobs),
         Format::Text => {
             let terminal = io::stdout().is_terminal();
-            let plain = std::env::var_os("NO_COLOR").is_some_and(|v| !v.is_empty())
-                || std::env::var("TERM").is_ok_and(|t| t == "dumb");
+            let plain = std::env::var_os("NO_COLOR").is_some_and(|v| !v.is_empty()) || crate::ui::is_dumb();
             let columns =
                 terminal.then(ratatui::crossterm::terminal::size).and_then(Result::ok).map_or(100, |(w, _)| w);
             report::text(&diagnosis, &knobs, usize::from(columns), report::Paint(terminal && !plain))

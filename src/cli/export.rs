@@ -76,7 +76,7 @@ pub fn run(args: &ExportArgs) -> Result<ExitCode> {
         Some(path) => {
             let path = super::save(path, &text)
                 .map_err(|error| anyhow::anyhow!("{}: {error}", Clean::new(&path.to_string_lossy())))?;
-            eprintln!("oomph: written to {}", Clean::new(&path.to_string_lossy()));
+            super::say(&format!("oomph: written to {}", Clean::new(&path.to_string_lossy())));
             Ok(ExitCode::SUCCESS)
         }
     }
@@ -270,7 +270,7 @@ fn markdown(run: &Run, told: &Told) -> String {
             let _ = writeln!(
                 text,
                 "| {} | {} | {} | {} | {} | {} |",
-                redact::text(name.as_str()).replace('|', "\\|"),
+                code(name.as_str()).replace('|', "\\|"),
                 series.len(),
                 value(first),
                 value(series.last().map(|s| s.value)),

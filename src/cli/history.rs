@@ -44,7 +44,7 @@ pub fn run(args: &HistoryArgs) -> Result<ExitCode> {
     let hidden = if args.all { 0 } else { runs.len().saturating_sub(20) };
     let shown = runs.split_off(hidden);
     for error in &bad {
-        eprintln!("oomph: not readable: {error}");
+        super::say(&format!("oomph: not readable: {error}"));
     }
     if args.json {
         let mut text = serde_json::to_string_pretty(&json!({ "schema": "oomph.history/1", "runs": shown }))?;

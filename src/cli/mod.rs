@@ -29,6 +29,8 @@ use std::{
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
+use crate::model::Clean;
+
 /// Watch a training job, and learn why it ran out of memory and what will make it fit.
 #[derive(Debug, Parser)]
 #[command(name = "oomph", version, max_term_width = 100, args_conflicts_with_subcommands = true)]
@@ -74,6 +76,24 @@ pub enum Command {
     },
 }
 
+impl Cli {
+    /// Reads this process's arguments. What is wrong with them is told here, with whatever they hold made visible.
+    pub fn read() -> Result<Self, ExitCode> {
+        let wrong = match Self::try_parse() {
+            Ok(cli) => return Ok(cli),
+            Err(wrong) => wrong,
+        };
+        let hostile = std::env::args_os().any(|word| Clean::new(&word.to_string_lossy()).as_str() != word);
+        let plain = wrong.render().to_string();
+        match (wrong.use_stderr(), crate::ui::is_dumb()) {
+            (true, dumb) if dumb || hostile => say(&plain),
+            (false, true) => drop(print(&plain)),
+            _ => drop(wrong.print()),
+        }
+        Err(ExitCode::from(if wrong.use_stderr() { 2 } else { 0 }))
+    }
+}
+
 /// Runs what was asked for and gives the exit code.
 pub fn run(cli: Cli) -> Result<ExitCode> {
     match cli.command {
@@ -89,10 +109,7 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         }
         Some(Command::Explain { id: Some(id) }) => match report::explain(&id) {
             Some(text) => print(&text),
-            None => anyhow::bail!(
-                "nothing is known by the id '{}'; `oomph explain` lists the ids",
-                crate::model::Clean::new(&id)
-            ),
+            None => anyhow::bail!("nothing is known by the id '{}'; `oomph explain` lists the ids", Clean::new(&id)),
         },
         Some(Command::Config(args)) => config::run(&args),
         Some(Command::Estimate(args)) => estimate::run(&args),
@@ -134,6 +151,15 @@ pub fn save(path: &Path, text: &str) -> std::io::Result<PathBuf> {
         }
     }
     Err(std::io::Error::other("a hundred files of this name are there already"))
+}
+
+/// Tells a person something on standard error: every line clean, and nothing happens when nobody is left to read it.
+/// (`eprintln!` would panic then: a supervisor whose terminal is gone must go on.)
+pub fn say(text: &str) {
+    let mut err = std::io::stderr().lock();
+    for line in text.lines() {
+        let _ = writeln!(err, "{}", Clean::new(line));
+    }
 }
 
 /// Prints a text on standard output. A reader that went away is no error.

@@ -1,6 +1,6 @@
 //! `oomph replay RUN`: the dashboard over a recording. `oomph demo` is one of these too.
 
-use std::{path::PathBuf, process::ExitCode, sync::mpsc::channel, thread, time::Duration};
+use std::{path::PathBuf, process::ExitCode, sync::mpsc::sync_channel, thread, time::Duration};
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
@@ -127,7 +127,7 @@ pub fn play(events: Vec<Event>, given: Knobs, speed: f64, how: &HowArgs, label: 
         let at = replay.after(at);
         replay.jump(&mut session, at);
     }
-    let (messages, inbox) = channel();
+    let (messages, inbox) = sync_channel(watch::ON_THE_WAY);
     thread::spawn(move || {
         while messages.send(Msg::Tick(Timestamp::now())).is_ok() {
             thread::sleep(TICK);

@@ -22,7 +22,7 @@ use crate::{
         folder,
         live::{Ended, Live},
     },
-    ui::End,
+    ui::{self, End},
 };
 
 use super::{
@@ -65,8 +65,8 @@ pub struct RunArgs {
 /// When the command could not be started at all.
 pub fn run(args: &RunArgs) -> Result<ExitCode> {
     let place = folder::new_run(Timestamp::now(), std::process::id())?;
-    let dumb = std::env::var_os("TERM").is_none_or(|term| term.is_empty() || term == "dumb");
-    let headless = args.headless || dumb || !std::io::stdout().is_terminal() || !std::io::stdin().is_terminal();
+    let headless =
+        args.headless || ui::is_dumb() || !std::io::stdout().is_terminal() || !std::io::stdin().is_terminal();
     if headless {
         let status = supervise::supervise(&args.command, &args.care, &place, Output::PassOn)?;
         return Ok(ExitCode::from(child::end_like(status)));
@@ -85,7 +85,7 @@ fn on_screen(args: &RunArgs, place: &Path) -> Result<ExitCode> {
         End::TerminalGone | End::Signal(signal_hook::consts::SIGHUP) => return Ok(ExitCode::SUCCESS),
         End::Signal(signal) => child::pass_signal(supervisor.id(), signal),
         End::Quit if attach::goes_on(place) => {
-            eprintln!("oomph: the run goes on: `oomph attach {name}` opens its dashboard again");
+            super::say(&format!("oomph: the run goes on: `oomph attach {name}` opens its dashboard again"));
             return Ok(ExitCode::SUCCESS);
         }
         End::Quit => {}
@@ -101,12 +101,14 @@ fn on_screen(args: &RunArgs, place: &Path) -> Result<ExitCode> {
         match session.diagnosis() {
             Some(diagnosis) => {
                 let text = super::report::text(diagnosis, session.knobs(), 100, super::report::Paint(false));
-                eprintln!("{text}");
+                super::say(&text);
             }
-            None => eprintln!("oomph: the command failed ({status}); nothing in its output says that memory ran out"),
+            None => super::say(&format!(
+                "oomph: the command failed ({status}); nothing in its output says that memory ran out"
+            )),
         }
     }
-    eprintln!("oomph: `oomph replay {name}` shows the run again; its output is in {}", place.display());
+    super::say(&format!("oomph: `oomph replay {name}` shows the run again; its output is in {}", place.display()));
     Ok(ExitCode::from(child::end_like(status)))
 }
 

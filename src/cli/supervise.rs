@@ -114,7 +114,7 @@ pub fn supervise(command: &[OsString], care: &CareArgs, place: &Path, output: Ou
     let mut running = child::start(command, &spool, stdin).context("the command was not started")?;
     let live = Live { child: identity(running.pid()), supervisor: identity(std::process::id()), spool: spool.files() };
     if let Err(error) = live.write(place) {
-        eprintln!("oomph: {}: {error}: the run cannot be attached to", place.display());
+        super::say(&format!("oomph: {}: {error}: the run cannot be attached to", place.display()));
     }
     let mut watch = Watch { session: Session::new(Knobs::default()), recorder: None };
     if !care.no_record {
@@ -144,7 +144,7 @@ pub fn supervise(command: &[OsString], care: &CareArgs, place: &Path, output: Ou
     watch.take(EventKind::Exited { code: status.code(), signal: status.signal() });
     let _ = Ended { code: status.code(), signal: status.signal() }.write(place);
     if running.has_survivors() {
-        eprintln!("oomph: processes that the command started are still running; they were left alone");
+        super::say("oomph: processes that the command started are still running; they were left alone");
     }
     if !status.success() {
         tell(care, &watch.session, status);
@@ -171,7 +171,7 @@ struct Watch {
 impl Watch {
     fn record(&mut self, path: &Path, command: &[OsString]) {
         match Recorder::start(path) {
-            Err(error) => eprintln!("oomph: not recording: {error}"),
+            Err(error) => super::say(&format!("oomph: not recording: {error}")),
             Ok(recorder) => {
                 let recorder = Arc::new(recorder);
                 super::record::describe(&recorder, &child::shown(command), &Knobs::default());
@@ -244,17 +244,17 @@ fn without_diagnosis(told: &str, session: &Session) -> String {
 /// The diagnosis after a failure: on standard error, in the report, to the user's command.
 fn tell(care: &CareArgs, session: &Session, status: ExitStatus) {
     let report = if let Some(diagnosis) = session.diagnosis() {
-        eprintln!("\n{}", super::report::text(diagnosis, session.knobs(), 100, super::report::Paint(false)));
+        super::say(&format!("\n{}", super::report::text(diagnosis, session.knobs(), 100, super::report::Paint(false))));
         super::report::markdown(diagnosis, session.knobs())
     } else {
         let told = format!("the command failed ({status}); nothing in its output says that memory ran out");
-        eprintln!("oomph: {told}");
+        super::say(&format!("oomph: {told}"));
         without_diagnosis(&told, session)
     };
     if let Some(path) = &care.report {
         match super::save(path, &report) {
-            Ok(path) => eprintln!("oomph: report written to {}", path.display()),
-            Err(error) => eprintln!("oomph: {}: {error}", path.display()),
+            Ok(path) => super::say(&format!("oomph: report written to {}", path.display())),
+            Err(error) => super::say(&format!("oomph: {}: {error}", path.display())),
         }
     }
     if let Some(command) = &care.on_failure {
@@ -266,7 +266,7 @@ fn tell(care: &CareArgs, session: &Session, status: ExitStatus) {
                 }
                 let _ = child.wait();
             }
-            Err(error) => eprintln!("oomph: --on-failure: {error}"),
+            Err(error) => super::say(&format!("oomph: --on-failure: {error}")),
         }
     }
 }

@@ -6,7 +6,7 @@ use std::{
     process::ExitCode,
     sync::{
         Arc,
-        mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel},
+        mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel},
     },
     thread,
     time::{Duration, Instant},
@@ -33,8 +33,11 @@ use crate::{
 
 use super::{calls, config, diagnose, frame, jobs, knobs::KnobArgs};
 
-/// Events that may wait between the sources and the screen.
-const WAITING: usize = 256;
+/// Events that may wait between the sources and who passes them on; each may hold a quarter of a mebibyte.
+const WAITING: usize = 32;
+/// Messages that may wait before the screen's own queue: a file that is read faster than it is understood waits, and
+/// takes no memory meanwhile.
+pub const ON_THE_WAY: usize = 8;
 /// How long `--once` waits for the files to be read and the GPUs to answer.
 const ONCE: Duration = Duration::from_secs(10);
 const ONCE_GPUS: Duration = Duration::from_secs(2);
@@ -119,7 +122,11 @@ pub fn run(args: &WatchArgs) -> Result<ExitCode> {
         return once(args, target);
     }
     need_terminal()?;
-    let (messages, inbox) = channel();
+    if ui::is_dumb() {
+        super::say("oomph: this terminal cannot move its cursor (TERM is dumb): one frame as text instead");
+        return once(args, target);
+    }
+    let (messages, inbox) = sync_channel(ON_THE_WAY);
     let (session, running) = Running::start(args, &target, messages);
     let (end, session) = show(session, inbox, args.theme.as_deref(), |_| {}, &mut |_, _| Ok(()))?;
     running.finish(&session);
@@ -170,7 +177,7 @@ fn find_jobs(args: &WatchArgs, given: &Knobs) -> Result<ExitCode> {
     };
     match survey.jobs.as_slice() {
         [] => {
-            eprint!("{}", survey.nothing());
+            super::say(&survey.nothing());
             Ok(ExitCode::from(2))
         }
         [only] if args.once || (std::io::stdout().is_terminal() && !only.paths().is_empty()) => {
@@ -178,7 +185,7 @@ fn find_jobs(args: &WatchArgs, given: &Knobs) -> Result<ExitCode> {
             if args.once {
                 return once(args, target);
             }
-            let (messages, inbox) = channel();
+            let (messages, inbox) = sync_channel(ON_THE_WAY);
             let (session, running) = Running::start(args, &target, messages);
             let label = Clean::new(&only.title());
             let (end, session) =
@@ -188,7 +195,7 @@ fn find_jobs(args: &WatchArgs, given: &Knobs) -> Result<ExitCode> {
         }
         several if args.once || !std::io::stdout().is_terminal() => {
             if args.once {
-                eprintln!("oomph: several training jobs: choose one with --pid");
+                super::say("oomph: several training jobs: choose one with --pid");
             }
             super::print(&survey.to_text(Timestamp::now()))?;
             let readable = several.iter().any(|found| !found.paths().is_empty());
@@ -198,7 +205,7 @@ fn find_jobs(args: &WatchArgs, given: &Knobs) -> Result<ExitCode> {
             let now = Timestamp::now();
             let notes = survey.notes().iter().map(|note| Clean::new(note)).collect();
             let choices = several.iter().map(|found| found.choice(now)).collect();
-            let (messages, inbox) = channel();
+            let (messages, inbox) = sync_channel(ON_THE_WAY);
             let mut running = None;
             let mut choose = |app: &mut App, place: usize| {
                 let Some(found) = several.get(place) else { return Err("there is no such job".to_string()) };
@@ -231,7 +238,7 @@ struct Running {
 
 impl Running {
     /// Starts reading, sampling and recording; everything that happens goes to `messages`.
-    fn start(args: &WatchArgs, target: &Target, messages: Sender<Msg>) -> (Session, Self) {
+    fn start(args: &WatchArgs, target: &Target, messages: SyncSender<Msg>) -> (Session, Self) {
         let (events, inbox) = sync_channel(WAITING);
         let sources = open(&target.files, target.stdin, &events);
         let gpus =
@@ -261,7 +268,7 @@ fn find(named: &[PathBuf]) -> Result<(Vec<PathBuf>, bool)> {
     for path in named {
         if path.as_os_str() == "-" {
             stdin = true;
-        } else if path.is_dir() {
+        } else if file::find(path)? == file::Found::Folder {
             let found: Vec<PathBuf> =
                 crate::source::run_folder::find(path).files.into_iter().map(|(_, path)| path).collect();
             if found.is_empty() {
@@ -272,7 +279,6 @@ fn find(named: &[PathBuf]) -> Result<(Vec<PathBuf>, bool)> {
             }
             files.extend(found);
         } else {
-            file::check(path)?;
             files.push(path.clone());
         }
     }
@@ -307,14 +313,14 @@ fn record(target: &Target) -> Option<Arc<Recorder>> {
             Some(Arc::new(recorder))
         }
         Err(error) => {
-            eprintln!("oomph: not recording: {error:#}");
+            super::say(&format!("oomph: not recording: {error:#}"));
             None
         }
     }
 }
 
 /// Passes events on to the recorder and the screen, and the clock once a second.
-pub fn pump(inbox: Receiver<Event>, recorder: Option<Arc<Recorder>>, messages: Sender<Msg>) {
+pub fn pump(inbox: Receiver<Event>, recorder: Option<Arc<Recorder>>, messages: SyncSender<Msg>) {
     thread::spawn(move || {
         let mut ticked = Instant::now();
         loop {

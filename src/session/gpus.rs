@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use jiff::SignedDuration;
+
 use crate::model::{
     Bytes, Clean, Timestamp,
     gpu::{GpuReading, GpuSample},
@@ -9,6 +11,10 @@ use crate::model::{
 
 /// Samples of memory kept for each GPU.
 const KEEP: usize = 14_400;
+
+/// The looks at the GPUs are taken to be this far apart, where they seem to be closer or farther.
+const SHORTEST: SignedDuration = SignedDuration::from_secs(1);
+const LONGEST: SignedDuration = SignedDuration::from_mins(1);
 
 /// One GPU and its recent past.
 #[derive(Clone, Debug, Default)]
@@ -19,6 +25,26 @@ pub struct Gpu {
     pub peak_used: Option<Bytes>,
     /// Memory used and utilisation over time.
     pub history: VecDeque<(Timestamp, Option<Bytes>, Option<u32>)>,
+}
+
+impl Gpu {
+    /// Keeps who it is and what holds for good; the figures of a moment that has passed go.
+    fn forget(&mut self, why: &str) {
+        let GpuSample { uuid, index, name, pci_bus_id, lost, memory_total, power_limit_w, .. } =
+            std::mem::take(&mut self.latest);
+        let refused = vec![("figures".into(), why.to_string())];
+        self.latest = GpuSample {
+            uuid,
+            index,
+            name,
+            pci_bus_id,
+            lost,
+            memory_total,
+            power_limit_w,
+            refused,
+            ..GpuSample::default()
+        };
+    }
 }
 
 /// All GPUs that were ever seen.
@@ -32,7 +58,10 @@ pub struct Gpus {
 impl Gpus {
     pub fn apply(&mut self, at: Timestamp, reading: GpuReading) {
         match reading {
-            GpuReading::Unavailable { why, advice } => self.unavailable = Some((why, advice)),
+            GpuReading::Unavailable { why, advice } => {
+                self.by_uuid.values_mut().for_each(|gpu| gpu.forget(why.as_str()));
+                self.unavailable = Some((why, advice));
+            }
             GpuReading::Samples(samples) => {
                 self.unavailable = None;
                 for sample in samples {
@@ -51,6 +80,18 @@ impl Gpus {
                     }
                     gpu.latest = sample;
                 }
+            }
+        }
+    }
+
+    /// The clock goes on: a figure that is older than two looks is no longer one of now.
+    pub fn tick(&mut self, now: Timestamp) {
+        for gpu in self.by_uuid.values_mut() {
+            let Some(seen) = gpu.seen else { continue };
+            let before = gpu.history.len().checked_sub(2).and_then(|at| gpu.history.get(at));
+            let interval = before.map_or(SHORTEST, |(at, ..)| seen.duration_since(*at).clamp(SHORTEST, LONGEST));
+            if now.duration_since(seen) > interval.saturating_mul(2) + SHORTEST {
+                gpu.forget("no answer from the driver");
             }
         }
     }

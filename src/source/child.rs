@@ -5,7 +5,7 @@
 
 use std::{
     fs::{File, OpenOptions},
-    io,
+    io::{self, Write},
     os::unix::{
         fs::{MetadataExt, OpenOptionsExt},
         process::{CommandExt, ExitStatusExt},
@@ -211,7 +211,7 @@ pub fn exec(command: &[std::ffi::OsString]) -> u8 {
     let _ = rustix::process::setsid();
     let Some((program, arguments)) = command.split_first() else { return 127 };
     let error = Command::new(program).args(arguments).exec();
-    eprintln!("oomph: {}: {error}", Clean::new(&program.to_string_lossy()));
+    let _ = writeln!(io::stderr(), "oomph: {}: {error}", Clean::new(&program.to_string_lossy()));
     if error.kind() == io::ErrorKind::NotFound { 127 } else { 126 }
 }
 

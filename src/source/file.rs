@@ -8,7 +8,11 @@ use std::{
     io::{self, Read},
     os::unix::fs::{FileExt, FileTypeExt, MetadataExt},
     path::{Path, PathBuf},
-    sync::{Arc, Condvar, Mutex, PoisonError, atomic::AtomicBool, atomic::Ordering, mpsc::SyncSender},
+    sync::{
+        Arc, Condvar, LazyLock, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+        mpsc::{SyncSender, sync_channel},
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -29,6 +33,8 @@ const HEAD: usize = 1024;
 const NECK: usize = 64;
 /// How long the old file of a rotation is still listened to.
 const LINGER: Duration = Duration::from_secs(5);
+/// A file system that has not answered for so long is said to be hung.
+const SILENCE: Duration = Duration::from_millis(1500);
 
 /// Whether a file means nothing without its beginning: a header, a document's brackets, the framing of records.
 fn needs_its_start(path: &Path) -> bool {
@@ -42,6 +48,29 @@ pub enum OpenError {
     Io { path: String, source: io::Error },
     #[error("{path} is {what}; oomph reads regular files (pipe other things into `oomph -`)")]
     NotAFile { path: String, what: &'static str },
+}
+
+/// What stands under a path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Found {
+    File,
+    Folder,
+    /// The file system does not answer; a tail of it will say so, and go on when it does.
+    NoAnswer,
+}
+
+/// What stands under a path, asked by a thread of its own: a hung mount holds up nobody.
+///
+/// # Errors
+/// When it does not exist, cannot be opened, or is neither a regular file nor a folder.
+pub fn find(path: &Path) -> Result<Found, OpenError> {
+    let (answer, answered) = sync_channel(1);
+    let asked = path.to_path_buf();
+    let _ = thread::Builder::new().name("find".into()).spawn(move || {
+        let found = if asked.is_dir() { Ok(Found::Folder) } else { check(&asked).map(|_| Found::File) };
+        let _ = answer.send(found);
+    });
+    answered.recv_timeout(SILENCE).unwrap_or(Ok(Found::NoAnswer))
 }
 
 /// Checks that a path can be tailed, before any thread is started.
@@ -366,11 +395,15 @@ impl Handle {
         }
     }
 
-    /// Whether head and neck still read as remembered: false after a truncation that grew past the old place.
+    /// Whether head and neck still read as remembered: false after a truncation that grew past the old place. A read
+    /// that fails says nothing about that: the next one will tell.
     fn is_what_it_was(&self) -> bool {
         let still = |at: u64, want: &[u8]| {
             let mut got = vec![0; want.len()];
-            self.file.read_exact_at(&mut got, at).is_ok() && got == want
+            match self.file.read_exact_at(&mut got, at) {
+                Ok(()) => got == want,
+                Err(error) => error.kind() != io::ErrorKind::UnexpectedEof,
+            }
         };
         still(0, &self.head) && still(self.offset - self.neck.len() as u64, &self.neck)
     }
@@ -451,8 +484,11 @@ pub fn spawn(files: Vec<(SourceId, PathBuf)>, events: &SyncSender<Event>) -> Tai
     let stop = Arc::new(AtomicBool::new(false));
     let wake = Arc::new(Wake::default());
     let watcher = watch_folders(&files, &wake);
+    let mut pulses = Vec::new();
     for (id, path) in files {
         let (stop, wake, sender) = (Arc::clone(&stop), Arc::clone(&wake), events.clone());
+        let pulse = Arc::new(Pulse::default());
+        pulses.push((id, path.clone(), Arc::clone(&pulse)));
         let started = thread::Builder::new().name(format!("tail-{}", id.0)).stack_size(256 << 10).spawn(move || {
             let mut tail = Tail::new(id, path);
             let mut seen = 0;
@@ -460,10 +496,17 @@ pub fn spawn(files: Vec<(SourceId, PathBuf)>, events: &SyncSender<Event>) -> Tai
             while !stop.load(Ordering::Relaxed) {
                 let mut gone = false;
                 let mut quiet = true;
+                pulse.ask();
                 let more = tail.poll(&mut |kind| {
+                    pulse.answered();
+                    if matches!(kind, EventKind::Opened { .. }) {
+                        pulse.opened.store(true, Ordering::Relaxed);
+                    }
                     quiet &= !matches!(kind, EventKind::Output { .. });
                     gone |= sender.send(Event { at: Timestamp::now(), kind }).is_err();
+                    pulse.ask();
                 });
+                pulse.answered();
                 if gone {
                     return;
                 }
@@ -478,7 +521,65 @@ pub fn spawn(files: Vec<(SourceId, PathBuf)>, events: &SyncSender<Event>) -> Tai
             let _ = events.send(Event { at: Timestamp::now(), kind: EventKind::Trouble { source: id, what } });
         }
     }
+    let (over, sender) = (Arc::clone(&stop), events.clone());
+    let _ = thread::Builder::new().name("pulse".into()).spawn(move || listen_for_silence(pulses, &over, &sender));
     Tails { stop, wake, _watcher: watcher }
+}
+
+/// Since when a tail waits for its file system.
+#[derive(Debug, Default)]
+struct Pulse {
+    /// Milliseconds on the clock of [`uptime`], and 0 while it does not wait.
+    asked: AtomicU64,
+    opened: AtomicBool,
+}
+
+impl Pulse {
+    fn ask(&self) {
+        self.asked.store(uptime(), Ordering::Relaxed);
+    }
+
+    fn answered(&self) {
+        self.asked.store(0, Ordering::Relaxed);
+    }
+
+    fn silence(&self) -> Duration {
+        match self.asked.load(Ordering::Relaxed) {
+            0 => Duration::ZERO,
+            since => Duration::from_millis(uptime().saturating_sub(since)),
+        }
+    }
+}
+
+/// Milliseconds since the first call, never 0.
+fn uptime() -> u64 {
+    static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+    u64::try_from(START.elapsed().as_millis()).unwrap_or(u64::MAX).max(1)
+}
+
+/// Says of each file whose file system does not answer for how long, and when it answers again.
+fn listen_for_silence(tails: Vec<(SourceId, PathBuf, Arc<Pulse>)>, stop: &AtomicBool, events: &SyncSender<Event>) {
+    let mut tails: Vec<_> = tails.into_iter().map(|(id, path, pulse)| (id, path, pulse, Duration::ZERO)).collect();
+    while !stop.load(Ordering::Relaxed) {
+        thread::sleep(SILENCE / 3);
+        for (source, path, pulse, told) in &mut tails {
+            let silence = pulse.silence();
+            let send = |kind| events.send(Event { at: Timestamp::now(), kind }).is_ok();
+            let source = *source;
+            if silence >= SILENCE && (*told == Duration::ZERO || silence > *told * 2) {
+                *told = silence;
+                if !pulse.opened.swap(true, Ordering::Relaxed) {
+                    let name = Clean::new(&path.file_name().unwrap_or(path.as_os_str()).to_string_lossy());
+                    send(EventKind::Opened { source, name, path: Some(path.clone()), size: None });
+                }
+                let what = format!("no answer from its file system for {} s", silence.as_secs().max(1));
+                send(EventKind::Trouble { source, what: Some(Clean::new(&what)) });
+            } else if silence < SILENCE && *told > Duration::ZERO {
+                *told = Duration::ZERO;
+                send(EventKind::Trouble { source, what: None });
+            }
+        }
+    }
 }
 
 /// Watches the folders of the files, where the system lets us; without it polling goes on alone.

@@ -28,6 +28,8 @@ use crate::model::{
 
 /// Figures that hardly move are asked this seldom.
 const SLOW: Duration = Duration::from_secs(10);
+/// A lost GPU is looked for again this seldom: asking one can hold up the driver.
+const LOST: Duration = Duration::from_secs(10);
 /// Without a driver it is looked for again after this long.
 const RETRY: Duration = Duration::from_secs(30);
 /// Helpers that did not end when killed; with so many no further one is started.
@@ -119,9 +121,11 @@ fn watch(interval: Duration, events: &SyncSender<Event>, stop: &AtomicBool, slot
             );
             return;
         }
-        if hung {
-            tell(events, "the NVIDIA driver stopped answering", "oomph asks again by itself; see dmesg for Xid lines");
+        if stop.load(Ordering::Relaxed) {
+            return;
         }
+        let why = if hung { "the NVIDIA driver stopped answering" } else { "reading the NVIDIA driver crashed" };
+        tell(events, why, "oomph asks again by itself; see dmesg for Xid lines");
         thread::sleep(pause.min(Duration::from_mins(1)));
         pause *= 2;
     }
@@ -236,6 +240,8 @@ struct Reader<'a> {
     nvml: &'a Nvml,
     slow: BTreeMap<u32, Slow>,
     names: BTreeMap<u32, Who>,
+    /// GPUs that were lost when they were last asked, and when that was.
+    lost: BTreeMap<u32, (Instant, GpuSample)>,
     foreign: bool,
 }
 
@@ -243,7 +249,7 @@ impl<'a> Reader<'a> {
     fn new(nvml: &'a Nvml) -> Self {
         // The number of the first pid namespace of a Linux system, where the driver's pids are ours.
         let own = std::fs::read_link("/proc/self/ns/pid").is_ok_and(|l| l.to_string_lossy() == "pid:[4026531836]");
-        Self { nvml, slow: BTreeMap::new(), names: BTreeMap::new(), foreign: !own }
+        Self { nvml, slow: BTreeMap::new(), names: BTreeMap::new(), lost: BTreeMap::new(), foreign: !own }
     }
 
     fn read(&mut self) -> GpuReading {
@@ -261,6 +267,9 @@ impl<'a> Reader<'a> {
     }
 
     fn sample(&mut self, index: u32) -> GpuSample {
+        if let Some((_, sample)) = self.lost.get(&index).filter(|(asked, _)| asked.elapsed() < LOST) {
+            return sample.clone();
+        }
         let device = match self.nvml.device_by_index(index) {
             Ok(device) => device,
             Err(error) => return self.lost(index, &error),
@@ -300,7 +309,7 @@ impl<'a> Reader<'a> {
         s
     }
 
-    fn lost(&self, index: u32, error: &NvmlError) -> GpuSample {
+    fn lost(&mut self, index: u32, error: &NvmlError) -> GpuSample {
         let mut sample = self.slow.get(&index).map(|s| s.sample.clone()).unwrap_or_default();
         if sample.uuid.is_empty() {
             sample.uuid = format!("index-{index}");
@@ -308,6 +317,7 @@ impl<'a> Reader<'a> {
         sample.index = index;
         sample.lost = true;
         sample.refused = vec![("GPU".into(), error.to_string())];
+        self.lost.insert(index, (Instant::now(), sample.clone()));
         sample
     }
 

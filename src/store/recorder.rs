@@ -24,6 +24,8 @@ const FLUSH: Duration = Duration::from_millis(500);
 const RETRY: Duration = Duration::from_secs(10);
 /// What is kept in memory while the disk fails.
 const KEEP: usize = 64 << 20;
+/// Bytes that may wait for the recorder's thread.
+const WAITING: u64 = 64 << 20;
 /// The largest recording of one run.
 pub const LARGEST: u64 = 512 << 20;
 /// Recording stops when the disk has less room than this, or less than a hundredth of it.
@@ -42,6 +44,8 @@ enum Item {
 struct State {
     lost_events: AtomicU64,
     lost_bytes: AtomicU64,
+    /// Bytes of output that wait to be taken in.
+    waiting: AtomicU64,
 }
 
 /// A recording in progress.
@@ -110,7 +114,11 @@ impl Recorder {
     }
 
     fn send(&self, item: Item, events: u64, bytes: u64) {
-        if let Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) = self.items.try_send(item) {
+        // Counted before it is sent: the recorder's thread may take it in at once.
+        let waiting = self.state.waiting.fetch_add(bytes, Ordering::Relaxed);
+        let room = waiting + bytes <= WAITING;
+        if !room || matches!(self.items.try_send(item), Err(TrySendError::Full(_) | TrySendError::Disconnected(_))) {
+            self.state.waiting.fetch_sub(bytes, Ordering::Relaxed);
             self.state.lost_events.fetch_add(events, Ordering::Relaxed);
             self.state.lost_bytes.fetch_add(bytes, Ordering::Relaxed);
         }
@@ -271,6 +279,7 @@ impl Writer {
         self.next_row += 2;
         if let EventKind::Output { source, offset, data } = &mut event.kind {
             let data = std::mem::take(data);
+            self.state.waiting.fetch_sub(data.len() as u64, Ordering::Relaxed);
             if self.is_full(event.at) {
                 self.lose(1, data.len() as u64);
                 return false;

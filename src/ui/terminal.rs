@@ -9,6 +9,7 @@ use std::{
     collections::VecDeque,
     fmt::Write as _,
     io::{self, IsTerminal, Write},
+    os::fd::AsFd,
     rc::Rc,
     sync::{
         Arc, Condvar, Mutex, PoisonError,
@@ -29,21 +30,24 @@ use ratatui::{
     },
     layout::{Position, Size},
 };
-use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTSTP};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTSTP, SIGWINCH};
 
 use crate::session::alerts::Alert;
 
 use super::{
     App, Cmd, Msg,
     config::{From, Notify},
+    keys, named_colours,
     theme::Tone,
     update, view,
 };
 
 /// Least time between two frames that only data asked for. A key is answered at once.
 const FRAME: Duration = Duration::from_millis(50);
-/// Messages of the sources that wait here; more wait with their senders.
-const WAITING: usize = 256;
+/// Messages of the sources that wait here, a quarter of a mebibyte each at most; more wait with their senders.
+const WAITING: usize = 32;
+/// Keys that wait to be answered.
+const KEYS_WAITING: usize = 1024;
 /// Largest screen that is drawn.
 const MAX_COLUMNS: u16 = 500;
 const MAX_ROWS: u16 = 200;
@@ -78,10 +82,20 @@ pub struct Outside<'a> {
     pub alert: &'a mut dyn FnMut(&Alert),
 }
 
+/// Whether the terminal says of itself that it cannot move its cursor.
+pub fn is_dumb() -> bool {
+    std::env::var_os("TERM").is_none_or(|term| term.is_empty() || term == "dumb")
+}
+
 /// Shows `app` until the user leaves. `messages` brings events and ticks; when it closes, the screen stays.
 pub fn run(app: &mut App, messages: Receiver<Msg>, outside: &mut Outside<'_>) -> io::Result<End> {
-    if !io::stdout().is_terminal() || !io::stdin().is_terminal() {
-        return Err(io::Error::other("the screen needs a terminal on standard input and output; try --once or --json"));
+    let no_terminal = "the screen needs a terminal to show it on and to read keys from; try --once or --json";
+    let typed_on = keys::terminal().map_err(|_| io::Error::other(no_terminal))?;
+    if !io::stdout().is_terminal() {
+        return Err(io::Error::other(no_terminal));
+    }
+    if is_dumb() {
+        return Err(io::Error::other("this terminal cannot move its cursor (TERM is dumb); try --once or --json"));
     }
     let mailbox = Arc::new(Mailbox::default());
     watch_for_panics(&mailbox);
@@ -89,10 +103,10 @@ pub fn run(app: &mut App, messages: Receiver<Msg>, outside: &mut Outside<'_>) ->
     let guard = Restore;
     enter(&mut io::stdout())?;
 
-    let signals = signal_hook::iterator::Signals::new([SIGTERM, SIGHUP, SIGINT, SIGQUIT, SIGTSTP])?;
+    let signals = signal_hook::iterator::Signals::new([SIGTERM, SIGHUP, SIGINT, SIGQUIT, SIGTSTP, SIGWINCH])?;
     let handle = signals.handle();
     listen_to_signals(signals, &mailbox);
-    listen_to_keys(&mailbox);
+    listen_to_keys(typed_on, &mailbox);
     listen_to_sources(messages, &mailbox);
 
     let end = turn(app, &mailbox, outside);
@@ -134,7 +148,10 @@ fn turn(app: &mut App, mailbox: &Arc<Mailbox>, outside: &mut Outside<'_>) -> io:
     loop {
         let due = drawn.map_or(Duration::ZERO, |at| FRAME.saturating_sub(at.elapsed()));
         if dirty && (urgent || due.is_zero()) && terminal.backend().idle() {
-            terminal.draw(|frame| view(app, app.theme(), frame))?;
+            terminal.draw(|frame| {
+                fail_for_a_test("draw", drawn.is_some());
+                view(app, app.theme(), frame);
+            })?;
             (dirty, urgent, drawn) = (false, false, Some(Instant::now()));
         }
         let wait = match dirty {
@@ -149,6 +166,10 @@ fn turn(app: &mut App, mailbox: &Arc<Mailbox>, outside: &mut Outside<'_>) -> io:
                     terminal.clear()?;
                     dirty = true;
                     continue;
+                }
+                Letter::Signal(SIGWINCH) => {
+                    let size = terminal.backend().size()?;
+                    Msg::Terminal(event::Event::Resize(size.width, size.height))
                 }
                 Letter::Signal(signal) => return Ok(End::Signal(signal)),
                 Letter::Panicked(at) => {
@@ -250,7 +271,12 @@ fn base64(data: &[u8]) -> String {
     out
 }
 
+/// The terminal is as others want it. Leaving the alternate screen a second time would put the cursor back over what was
+/// printed since.
+static GIVEN_BACK: AtomicBool = AtomicBool::new(true);
+
 fn enter(out: &mut impl Write) -> io::Result<()> {
+    GIVEN_BACK.store(false, Ordering::SeqCst);
     execute!(
         out,
         EnterAlternateScreen,
@@ -263,6 +289,9 @@ fn enter(out: &mut impl Write) -> io::Result<()> {
 
 /// Gives the terminal back as it was. Every step is tried, whatever became of the one before.
 fn restore(out: &mut impl Write) {
+    if GIVEN_BACK.swap(true, Ordering::SeqCst) {
+        return;
+    }
     let _ = execute!(out, EndSynchronizedUpdate);
     let _ = execute!(out, event::DisableMouseCapture, event::DisableBracketedPaste);
     let _ = execute!(out, ratatui::crossterm::style::ResetColor, LeaveAlternateScreen, cursor::Show);
@@ -322,6 +351,17 @@ impl Mailbox {
         self.changed.notify_all();
     }
 
+    /// Waits while too many keys are unread: a flood of them waits in the terminal.
+    fn typed(&self, event: event::Event) {
+        let mut queues = self.queues.lock().unwrap_or_else(PoisonError::into_inner);
+        while queues.urgent.len() >= KEYS_WAITING && !self.closed.load(Ordering::Relaxed) {
+            queues = self.changed.wait(queues).unwrap_or_else(PoisonError::into_inner);
+        }
+        queues.urgent.push_back(Letter::Msg(Msg::Terminal(event)));
+        drop(queues);
+        self.changed.notify_all();
+    }
+
     /// Waits while too much is unread, so that a source reads no faster than the screen can take in.
     fn data(&self, msg: Msg) {
         let mut queues = self.queues.lock().unwrap_or_else(PoisonError::into_inner);
@@ -361,22 +401,27 @@ fn listen_to_signals(mut signals: signal_hook::iterator::Signals, mailbox: &Arc<
     });
 }
 
-fn listen_to_keys(mailbox: &Arc<Mailbox>) {
+fn listen_to_keys(terminal: Box<dyn AsFd + Send>, mailbox: &Arc<Mailbox>) {
     let mailbox = Arc::clone(mailbox);
     let _ = thread::Builder::new().name("keys".into()).spawn(move || {
-        while !mailbox.closed.load(Ordering::Relaxed) {
-            match event::poll(Duration::from_millis(500))
-                .and_then(|any| if any { event::read().map(Some) } else { Ok(None) })
-            {
-                Ok(None) => {}
-                Ok(Some(event)) => mailbox.urgent(Letter::Msg(Msg::Terminal(event))),
-                Err(_) => {
-                    mailbox.urgent(Letter::Gone);
-                    return;
-                }
+        let mut send = |events: Vec<event::Event>| {
+            for event in events {
+                mailbox.typed(event);
             }
+            !mailbox.closed.load(Ordering::Relaxed)
+        };
+        if keys::read(terminal.as_fd(), &mut send).is_err() {
+            mailbox.urgent(Letter::Gone);
         }
     });
+}
+
+/// Panics where a test wants to see what becomes of the terminal then; never outside debug builds.
+fn fail_for_a_test(place: &str, now: bool) {
+    assert!(
+        !cfg!(debug_assertions) || !now || std::env::var_os("OOMPH_TEST_PANIC").is_none_or(|wanted| wanted != place),
+        "a test asked for this"
+    );
 }
 
 fn listen_to_sources(messages: Receiver<Msg>, mailbox: &Arc<Mailbox>) {
@@ -386,6 +431,7 @@ fn listen_to_sources(messages: Receiver<Msg>, mailbox: &Arc<Mailbox>) {
             if mailbox.closed.load(Ordering::Relaxed) {
                 return;
             }
+            fail_for_a_test("thread", true);
             mailbox.data(msg);
         }
     });
@@ -522,7 +568,7 @@ impl Backend for Frames {
             return Ok(());
         }
         queue!(self.inner, EndSynchronizedUpdate)?;
-        let frame = self.page.0.take();
+        let frame = named_colours::spell(&self.page.0.take());
         self.send(frame);
         Ok(())
     }
@@ -585,7 +631,7 @@ mod tests {
     #[test]
     fn keys_pass_waiting_data() {
         let mailbox = Mailbox::default();
-        for _ in 0..100 {
+        for _ in 0..20 {
             mailbox.data(Msg::Quit);
         }
         mailbox.urgent(Letter::Signal(15));

@@ -10,12 +10,10 @@ use crate::session::alerts::Severity;
 use super::{
     App, Cmd, Msg, Screen, Tone, chooser,
     keymap::Action,
+    keys,
     overlays::{self, Overlay},
     replay, screens, view,
 };
-
-/// Largest text that a paste may hold; a larger one is better read from a file.
-const PASTE: usize = 8 << 20;
 
 /// Takes one thing that happened. Touches only `app`.
 pub fn update(app: &mut App, msg: Msg) -> Vec<Cmd> {
@@ -112,7 +110,7 @@ fn pasted(app: &mut App, text: &str) {
     if app.screen == Screen::Log && screens::log::type_text(app, text) {
         return;
     }
-    if text.len() > PASTE {
+    if text.len() >= keys::LONGEST_PASTE {
         app.say("more than 8 MiB: save it to a file and run oomph diagnose FILE", Tone::Warning);
         return;
     }

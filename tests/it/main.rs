@@ -1,5 +1,11 @@
 //! One binary for all integration tests: one file a subject.
-#![allow(clippy::unwrap_used)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    clippy::format_push_string,
+    clippy::format_collect
+)]
 
 mod attach;
 mod captured;
@@ -10,6 +16,7 @@ mod imports;
 mod jobs;
 mod measured;
 mod mixed_sources;
+mod reliability;
 mod replay;
 mod run;
 mod screens;

@@ -1,0 +1,54 @@
+//! What `docs/reliability.md` promises, promise by promise: each test fails when the guard that it is named for is
+//! taken out.
+//!
+//! Counts are small here; `OOMPH_TEST_FULL=1` runs the full ones. Figures go to standard error.
+
+mod hostile;
+mod seat;
+mod terminal;
+
+use std::{
+    io::Write,
+    path::Path,
+    process::Command,
+    time::{Duration, Instant},
+};
+
+/// `full` where everything was asked for, else `small`.
+fn count(small: usize, full: usize) -> usize {
+    if std::env::var_os("OOMPH_TEST_FULL").is_some() { full } else { small }
+}
+
+/// A figure for whoever runs this: shown even when the test passes.
+fn tell(text: &str) {
+    let _ = writeln!(std::io::stderr(), "  {text}");
+}
+
+/// Waits until `done` holds; fails after half a minute.
+fn until(what: &str, mut done: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !done() {
+        assert!(start.elapsed() < Duration::from_secs(30), "never happened: {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// oomph with its state and configuration in a folder of the test's own.
+fn oomph(state: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_oomph"));
+    command.env("OOMPH_STATE", state).env("XDG_CONFIG_HOME", state.join("config")).stdin(std::process::Stdio::null());
+    command
+}
+
+/// A field of `/proc/PID/status` in KiB.
+fn memory_kib(pid: u32, field: &str) -> Option<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    status.lines().find_map(|l| l.strip_prefix(field)?.strip_prefix(':')?.trim().strip_suffix(" kB")?.parse().ok())
+}
+
+/// Processor time that a process has used, in seconds.
+fn cpu_seconds(pid: u32) -> Option<f64> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_ascii_whitespace().collect();
+    Some((fields.get(11)?.parse::<f64>().ok()? + fields.get(12)?.parse::<f64>().ok()?) / 100.0)
+}
