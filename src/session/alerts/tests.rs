@@ -53,9 +53,14 @@ impl Watch {
         self.alerts.look(&self.session).iter().map(|a| a.rule).collect()
     }
 
+    /// The GPU says the same for so many seconds, once a second.
     fn gpu(&mut self, sample: GpuSample, seconds: f64) -> Vec<&'static str> {
-        self.event(EventKind::Gpu { reading: GpuReading::Samples(vec![sample]) });
-        self.after(seconds)
+        let mut spoke = Vec::new();
+        for _ in 0..seconds as u32 {
+            self.event(EventKind::Gpu { reading: GpuReading::Samples(vec![sample.clone()]) });
+            spoke.extend(self.after(1.0));
+        }
+        spoke
     }
 
     fn stands(&self, rule: &str) -> bool {
