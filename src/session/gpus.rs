@@ -2,8 +2,6 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use jiff::SignedDuration;
-
 use crate::model::{
     Bytes, Clean, Timestamp,
     gpu::{GpuReading, GpuSample},
@@ -11,10 +9,6 @@ use crate::model::{
 
 /// Samples of memory kept for each GPU.
 const KEEP: usize = 14_400;
-
-/// The looks at the GPUs are taken to be this far apart, where they seem to be closer or farther.
-const SHORTEST: SignedDuration = SignedDuration::from_secs(1);
-const LONGEST: SignedDuration = SignedDuration::from_mins(1);
 
 /// One GPU and its recent past.
 #[derive(Clone, Debug, Default)]
@@ -80,18 +74,6 @@ impl Gpus {
                     }
                     gpu.latest = sample;
                 }
-            }
-        }
-    }
-
-    /// The clock goes on: a figure that is older than two looks is no longer one of now.
-    pub fn tick(&mut self, now: Timestamp) {
-        for gpu in self.by_uuid.values_mut() {
-            let Some(seen) = gpu.seen else { continue };
-            let before = gpu.history.len().checked_sub(2).and_then(|at| gpu.history.get(at));
-            let interval = before.map_or(SHORTEST, |(at, ..)| seen.duration_since(*at).clamp(SHORTEST, LONGEST));
-            if now.duration_since(seen) > interval.saturating_mul(2) + SHORTEST {
-                gpu.forget("no answer from the driver");
             }
         }
     }

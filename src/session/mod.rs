@@ -251,7 +251,6 @@ impl Session {
     /// The clock goes on without an event.
     pub fn tick(&mut self, now: Timestamp) {
         self.now = Some(self.now.map_or(now, |old| old.max(now)));
-        self.gpus.tick(now);
         self.learn_knobs();
     }
 

@@ -63,6 +63,8 @@ pub fn spawn(interval: Duration, events: SyncSender<Event>) -> Sampling {
 /// Starts helpers, one after the other, and passes on what they say.
 fn watch(interval: Duration, events: &SyncSender<Event>, stop: &AtomicBool, slot: &Mutex<Option<Child>>) {
     let deadline = (interval * 3).max(Duration::from_secs(5));
+    // Figures are old after two looks that brought none; a helper that is late may still answer.
+    let old = (interval * 2).max(Duration::from_secs(2));
     let mut pause = Duration::from_secs(1);
     let mut stuck = 0;
     while !stop.load(Ordering::Relaxed) {
@@ -83,9 +85,11 @@ fn watch(interval: Duration, events: &SyncSender<Event>, stop: &AtomicBool, slot
         // The helper ends when this pipe closes.
         let keep = child.stdin.take();
         *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(child);
+        let mut late = false;
         let hung = loop {
-            match inbox.recv_timeout(deadline) {
+            match inbox.recv_timeout(if late { deadline.saturating_sub(old) } else { old }) {
                 Ok(line) => {
+                    late = false;
                     if let Ok(reading) = serde_json::from_str::<GpuReading>(&line) {
                         pause = Duration::from_secs(1);
                         let event = Event { at: Timestamp::now(), kind: EventKind::Gpu { reading } };
@@ -94,7 +98,11 @@ fn watch(interval: Duration, events: &SyncSender<Event>, stop: &AtomicBool, slot
                         }
                     }
                 }
-                Err(RecvTimeoutError::Timeout) => break true,
+                Err(RecvTimeoutError::Timeout) if late => break true,
+                Err(RecvTimeoutError::Timeout) => {
+                    late = true;
+                    tell(events, "the NVIDIA driver has not answered for a while", "oomph waits a little longer");
+                }
                 Err(RecvTimeoutError::Disconnected) => break false,
             }
             if stop.load(Ordering::Relaxed) {
@@ -183,7 +191,7 @@ pub fn helper(interval: Duration) {
         // The parent's deadline must not take a missing driver for a hanging one.
         let waited = Instant::now();
         while waited.elapsed() < pause {
-            thread::sleep(Duration::from_secs(2).min(pause));
+            thread::sleep(Duration::from_secs(1).min(pause));
             if !heartbeat() {
                 return;
             }

@@ -60,7 +60,7 @@ fn every_format_tells_the_run() {
     assert!(csv.lines().all(|row| row.split(',').count() == header.len()), "{csv}");
 
     let markdown = text(&oomph(state.path(), &["export", "last", "--format", "markdown"]));
-    assert!(markdown.contains("| loss | ") && markdown.contains("- exit code: 1") && markdown.contains("out of"));
+    assert!(markdown.contains("| `loss` | ") && markdown.contains("- exit code: 1") && markdown.contains("out of"));
 
     for exported in [&jsonl, &csv, &markdown] {
         assert!(!exported.contains("Zx9Kq3LmT7"), "{exported}");

@@ -53,14 +53,9 @@ impl Watch {
         self.alerts.look(&self.session).iter().map(|a| a.rule).collect()
     }
 
-    /// The GPU says the same for so many seconds, once a second.
-    fn gpu(&mut self, sample: &GpuSample, seconds: f64) -> Vec<&'static str> {
-        let mut spoke = Vec::new();
-        for _ in 0..seconds as u32 {
-            self.event(EventKind::Gpu { reading: GpuReading::Samples(vec![sample.clone()]) });
-            spoke.extend(self.after(1.0));
-        }
-        spoke
+    fn gpu(&mut self, sample: GpuSample, seconds: f64) -> Vec<&'static str> {
+        self.event(EventKind::Gpu { reading: GpuReading::Samples(vec![sample]) });
+        self.after(seconds)
     }
 
     fn stands(&self, rule: &str) -> bool {
@@ -214,15 +209,15 @@ fn out_of_memory_points_at_its_line() {
 #[test]
 fn headroom_holds_and_has_two_thresholds() {
     let mut watch = Watch::new();
-    assert_eq!(watch.gpu(&used(98), 1.0), [""; 0]);
-    assert_eq!(watch.gpu(&used(50), 1.0), [""; 0], "a tooth shorter than 30 s says nothing");
-    assert_eq!(watch.gpu(&used(98), 1.0), [""; 0]);
-    assert_eq!(watch.gpu(&used(98), 31.0), ["headroom"]);
-    assert_eq!(watch.gpu(&used(95), 60.0), [""; 0]);
+    assert_eq!(watch.gpu(used(98), 1.0), [""; 0]);
+    assert_eq!(watch.gpu(used(50), 1.0), [""; 0], "a tooth shorter than 30 s says nothing");
+    assert_eq!(watch.gpu(used(98), 1.0), [""; 0]);
+    assert_eq!(watch.gpu(used(98), 31.0), ["headroom"]);
+    assert_eq!(watch.gpu(used(95), 60.0), [""; 0]);
     assert!(watch.stands("headroom"), "95 % is between the thresholds");
-    assert_eq!(watch.gpu(&used(98), 60.0), [""; 0], "it never ended, so it does not begin anew");
-    watch.gpu(&used(80), 1.0);
-    watch.gpu(&used(80), 31.0);
+    assert_eq!(watch.gpu(used(98), 60.0), [""; 0], "it never ended, so it does not begin anew");
+    watch.gpu(used(80), 1.0);
+    watch.gpu(used(80), 31.0);
     assert!(!watch.stands("headroom"));
 }
 
@@ -232,7 +227,7 @@ fn memory_that_grows_is_foreseen() {
     let mut spoke = Vec::new();
     for minute in 0..14u64 {
         let sample = GpuSample { memory_used: Some(Bytes((40 << 30) + minute * (2 << 30))), ..gpu() };
-        spoke.extend(watch.gpu(&sample, 60.0));
+        spoke.extend(watch.gpu(sample, 60.0));
     }
     assert_eq!(spoke, ["memory_grows"]);
     assert!(watch.alerts.standing()[0].text.as_str().contains("full in"));
@@ -242,23 +237,23 @@ fn memory_that_grows_is_foreseen() {
 fn heat_and_throttling() {
     let mut watch = Watch::new();
     let hot = GpuSample { temperature_c: Some(90), throttle: Some(0x4), ..gpu() };
-    assert_eq!(watch.gpu(&hot, 1.0), [""; 0]);
-    assert_eq!(watch.gpu(&hot, 31.0), ["hot"], "the power cap is no trouble");
+    assert_eq!(watch.gpu(hot.clone(), 1.0), [""; 0]);
+    assert_eq!(watch.gpu(hot, 31.0), ["hot"], "the power cap is no trouble");
     let slowed = GpuSample { temperature_c: Some(84), throttle: Some(0x20), ..gpu() };
-    watch.gpu(&slowed, 1.0);
-    assert_eq!(watch.gpu(&slowed, 11.0), ["throttled"]);
+    watch.gpu(slowed.clone(), 1.0);
+    assert_eq!(watch.gpu(slowed, 11.0), ["throttled"]);
     assert!(watch.stands("hot"), "84 °C is between the thresholds");
 }
 
 #[test]
 fn memory_errors_xids_and_a_lost_gpu() {
     let mut watch = Watch::new();
-    assert_eq!(watch.gpu(&GpuSample { ecc_uncorrected: Some(2), ..gpu() }, 1.0), ["ecc"]);
+    assert_eq!(watch.gpu(GpuSample { ecc_uncorrected: Some(2), ..gpu() }, 1.0), ["ecc"]);
     let text = "NVRM: Xid (PCI:0000:1b:00): 79, pid=4242, GPU has fallen off the bus.";
     watch.event(EventKind::Kernel { text: text.into() });
     assert_eq!(watch.after(1.0), ["xid"]);
-    assert_eq!(watch.gpu(&GpuSample { lost: true, ..gpu() }, 1.0), ["gpu_lost"]);
-    watch.gpu(&gpu(), 1.0);
+    assert_eq!(watch.gpu(GpuSample { lost: true, ..gpu() }, 1.0), ["gpu_lost"]);
+    watch.gpu(gpu(), 1.0);
     assert!(!watch.stands("gpu_lost"));
 }
 
@@ -280,10 +275,10 @@ fn a_rule_can_be_switched_off_and_moved() {
     let mut watch = Watch::new();
     let hot = watch.alerts.limits("hot").unwrap();
     assert!(watch.alerts.set("hot", Limits { raise: 50.0, clear: 40.0, hold: 0.0, ..hot }));
-    assert_eq!(watch.gpu(&gpu(), 1.0), ["hot"]);
+    assert_eq!(watch.gpu(gpu(), 1.0), ["hot"]);
     let mut watch = Watch::new();
     assert!(watch.alerts.set("ecc", Limits { on: false, ..hot }));
-    assert_eq!(watch.gpu(&GpuSample { ecc_uncorrected: Some(2), ..gpu() }, 1.0), [""; 0]);
+    assert_eq!(watch.gpu(GpuSample { ecc_uncorrected: Some(2), ..gpu() }, 1.0), [""; 0]);
     assert!(!watch.alerts.set("nonsense", hot));
 }
 
@@ -291,8 +286,8 @@ fn a_rule_can_be_switched_off_and_moved() {
 fn the_history_is_bounded_and_ends_are_still_written() {
     let mut watch = Watch::new();
     for _ in 0..(KEEP as u64 + 50) {
-        watch.gpu(&GpuSample { lost: true, ..gpu() }, 1.0);
-        watch.gpu(&gpu(), 1.0);
+        watch.gpu(GpuSample { lost: true, ..gpu() }, 1.0);
+        watch.gpu(gpu(), 1.0);
     }
     assert_eq!(watch.alerts.history().count(), KEEP);
     assert!(watch.alerts.history().all(|a| a.until.is_some()));
@@ -312,7 +307,7 @@ fn every_rule_has_thresholds_in_order_and_a_name_of_its_own() {
 #[test]
 fn playing_back_forgets_what_is_to_come() {
     let mut watch = Watch::new();
-    watch.gpu(&GpuSample { lost: true, ..gpu() }, 1.0);
+    watch.gpu(GpuSample { lost: true, ..gpu() }, 1.0);
     assert!(!watch.alerts.is_empty());
     let mut earlier = Session::new(Knobs::default());
     earlier.tick(START.parse().unwrap());
