@@ -30,6 +30,8 @@ use crate::model::{
 const SLOW: Duration = Duration::from_secs(10);
 /// A lost GPU is looked for again this seldom: asking one can hold up the driver.
 const LOST: Duration = Duration::from_secs(10);
+/// A driver that was there is asked anew after this long, and after twice as long each time.
+const AGAIN: Duration = Duration::from_secs(1);
 /// Without a driver it is looked for again after this long.
 const RETRY: Duration = Duration::from_secs(30);
 /// Helpers that did not end when killed; with so many no further one is started.
@@ -163,6 +165,7 @@ pub fn helper(interval: Duration) {
         while std::io::stdin().read(&mut byte).is_ok_and(|n| n > 0) {}
         std::process::exit(0);
     });
+    let mut again = AGAIN;
     loop {
         let pause = match Nvml::init() {
             Ok(nvml) => {
@@ -171,6 +174,9 @@ pub fn helper(interval: Duration) {
                     let started = Instant::now();
                     let reading = reader.read();
                     let gone = matches!(reading, GpuReading::Unavailable { .. });
+                    if !gone {
+                        again = AGAIN;
+                    }
                     if !say(&reading) {
                         return;
                     }
@@ -179,7 +185,9 @@ pub fn helper(interval: Duration) {
                     }
                     thread::sleep(interval.saturating_sub(started.elapsed()));
                 }
-                Duration::from_secs(2)
+                let pause = again;
+                again = (again * 2).min(Duration::from_mins(1));
+                pause
             }
             Err(error) => {
                 if !say(&unavailable(&error)) {
@@ -191,7 +199,7 @@ pub fn helper(interval: Duration) {
         // The parent's deadline must not take a missing driver for a hanging one.
         let waited = Instant::now();
         while waited.elapsed() < pause {
-            thread::sleep(Duration::from_secs(1).min(pause));
+            thread::sleep(Duration::from_secs(1).min(pause.saturating_sub(waited.elapsed())));
             if !heartbeat() {
                 return;
             }
@@ -271,16 +279,33 @@ impl<'a> Reader<'a> {
                 advice: "in a container: start it with --gpus all; see `nvidia-smi -L`".into(),
             };
         }
-        GpuReading::Samples((0..count).map(|index| self.sample(index)).collect())
+        let mut samples = Vec::new();
+        let mut silent = None;
+        for index in 0..count {
+            match self.sample(index) {
+                Ok(sample) => samples.push(sample),
+                Err(error) => {
+                    samples.push(self.without_figures(index, &error));
+                    silent = Some(error);
+                }
+            }
+        }
+        match silent {
+            // Not a card but the driver: it was reloaded, or taken from this container.
+            Some(error) if samples.iter().all(|s| s.refused.iter().any(|(what, _)| what == "GPU")) => {
+                unavailable(&error)
+            }
+            _ => GpuReading::Samples(samples),
+        }
     }
 
-    fn sample(&mut self, index: u32) -> GpuSample {
+    fn sample(&mut self, index: u32) -> Result<GpuSample, NvmlError> {
         if let Some((_, sample)) = self.lost.get(&index).filter(|(asked, _)| asked.elapsed() < LOST) {
-            return sample.clone();
+            return Ok(sample.clone());
         }
         let device = match self.nvml.device_by_index(index) {
-            Ok(device) => device,
-            Err(error) => return self.lost(index, &error),
+            Err(error @ (NvmlError::GpuLost | NvmlError::ResetRequired)) => return Ok(self.lost(index, &error)),
+            device => device?,
         };
         let slow = self.slow.get(&index).cloned().unwrap_or_default();
         let mut s = if slow.looked.is_some_and(|at| at.elapsed() < SLOW) {
@@ -301,7 +326,7 @@ impl<'a> Reader<'a> {
                 s.memory_free = Some(Bytes(m.free));
             }
             Ok(_) => s.refused.push(("memory".into(), "the driver's figures contradict each other".into())),
-            Err(error @ NvmlError::GpuLost) => return self.lost(index, &error),
+            Err(error @ (NvmlError::GpuLost | NvmlError::ResetRequired)) => return Ok(self.lost(index, &error)),
             Err(error) => s.refused.push(("memory".into(), error.to_string())),
         }
         if let Some(rates) = ask(&mut s, "utilization", device.utilization_rates()) {
@@ -314,17 +339,25 @@ impl<'a> Reader<'a> {
         s.throttle = ask(&mut s, "throttle reasons", device.current_throttle_reasons()).map(|t| t.bits());
         let compute = ask(&mut s, "processes", device.running_compute_processes()).unwrap_or_default();
         s.processes = compute.into_iter().map(|p| self.process(p.pid, &p.used_gpu_memory)).collect();
-        s
+        Ok(s)
+    }
+
+    /// Who it is, as far as is known, and why nothing else is told of it.
+    fn without_figures(&self, index: u32, error: &NvmlError) -> GpuSample {
+        let known = self.slow.get(&index).map(|s| s.sample.clone()).unwrap_or_default();
+        let uuid = if known.uuid.is_empty() { format!("index-{index}") } else { known.uuid };
+        GpuSample {
+            uuid,
+            index,
+            name: known.name,
+            pci_bus_id: known.pci_bus_id,
+            refused: vec![("GPU".into(), error.to_string())],
+            ..GpuSample::default()
+        }
     }
 
     fn lost(&mut self, index: u32, error: &NvmlError) -> GpuSample {
-        let mut sample = self.slow.get(&index).map(|s| s.sample.clone()).unwrap_or_default();
-        if sample.uuid.is_empty() {
-            sample.uuid = format!("index-{index}");
-        }
-        sample.index = index;
-        sample.lost = true;
-        sample.refused = vec![("GPU".into(), error.to_string())];
+        let sample = GpuSample { lost: true, ..self.without_figures(index, error) };
         self.lost.insert(index, (Instant::now(), sample.clone()));
         sample
     }

@@ -3,6 +3,7 @@
 //!
 //! Counts are small here; `OOMPH_TEST_FULL=1` runs the full ones. Figures go to standard error.
 
+mod gpus;
 mod hostile;
 mod seat;
 mod terminal;
@@ -10,7 +11,7 @@ mod terminal;
 use std::{
     io::Write,
     path::Path,
-    process::Command,
+    process::{Command, Stdio},
     time::{Duration, Instant},
 };
 
@@ -22,6 +23,17 @@ fn count(small: usize, full: usize) -> usize {
 /// A figure for whoever runs this: shown even when the test passes.
 fn tell(text: &str) {
     let _ = writeln!(std::io::stderr(), "  {text}");
+}
+
+/// Whether a tool that a test needs is here; says so when it is not.
+fn has(tool: &str, arguments: &[&str]) -> bool {
+    let mut command = Command::new(tool);
+    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    let there = command.status().is_ok_and(|s| s.success());
+    if !there {
+        tell(&format!("skipped: needs `{tool} {}`, which does not work here", arguments.join(" ")));
+    }
+    there
 }
 
 /// Waits until `done` holds; fails after half a minute.
@@ -36,7 +48,7 @@ fn until(what: &str, mut done: impl FnMut() -> bool) {
 /// oomph with its state and configuration in a folder of the test's own.
 fn oomph(state: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_oomph"));
-    command.env("OOMPH_STATE", state).env("XDG_CONFIG_HOME", state.join("config")).stdin(std::process::Stdio::null());
+    command.env("OOMPH_STATE", state).env("XDG_CONFIG_HOME", state.join("config")).stdin(Stdio::null());
     command
 }
 
