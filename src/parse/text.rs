@@ -195,11 +195,9 @@ fn unmark(text: &str) -> String {
 
 /// A traceback or message folded onto one line by JSON is unfolded; literal `\n`, `\"`, `\u003e` are read.
 fn unfold(text: &str) -> Vec<String> {
-    if text.contains("\\u003") {
-        return unfold(&text.replace("\\u003e", ">").replace("\\u003c", "<"));
-    }
+    let text = &text.replace("\\u003e", ">").replace("\\u003c", "<");
     if !text.contains("\\n") {
-        return vec![text.to_string()];
+        return vec![text.clone()];
     }
     text.split("\\n")
         .map(|part| part.replace("\\\"", "\"").replace("\\t", " ").trim_end_matches('\\').to_string())
@@ -304,6 +302,11 @@ mod tests {
         let got: Vec<_> = lines(raw.as_bytes(), 1, 0).into_iter().map(|l| (l.rank, l.text)).collect();
         let got: Vec<_> = got.iter().map(|(r, t)| (*r, t.as_str())).collect();
         assert_eq!(got, want, "{raw:?}");
+    }
+
+    #[test]
+    fn an_escape_of_json_that_is_none_of_ours_ends() {
+        check(r"x \u0030 \u003e y", &[(None, r"x \u0030 > y")]);
     }
 
     #[test]

@@ -38,6 +38,8 @@ pub struct Log {
     shown: Vec<u8>,
     redraws: u32,
     line_at: u64,
+    /// Something of the line has come, be it a carriage return.
+    begun: bool,
     line_begun: Option<Timestamp>,
     next_number: u64,
 }
@@ -47,10 +49,39 @@ pub struct Log {
 struct Frame {
     bytes: Vec<u8>,
     cut: u64,
+    /// NUL bytes that have come in a row.
+    nuls: u64,
 }
+
+/// A longer run of NUL bytes, such as a file has whose head was cut off under its writer, is told by its length.
+const NULS: u64 = 8;
 
 impl Frame {
     fn push(&mut self, mut data: &[u8]) {
+        while self.nuls > 0 || memchr::memchr(0, data).is_some() {
+            let run = data.iter().take_while(|b| **b == 0).count();
+            self.nuls += run as u64;
+            data = &data[run..];
+            if data.is_empty() {
+                return;
+            }
+            self.tell_nuls();
+            let text = memchr::memchr(0, data).unwrap_or(data.len());
+            self.push_text(&data[..text]);
+            data = &data[text..];
+        }
+        self.push_text(data);
+    }
+
+    fn tell_nuls(&mut self) {
+        match std::mem::take(&mut self.nuls) {
+            0 => {}
+            few @ 1..=NULS => self.push_text(&vec![0; few as usize]),
+            many => self.push_text(format!("[{many} NUL bytes]").as_bytes()),
+        }
+    }
+
+    fn push_text(&mut self, mut data: &[u8]) {
         while !data.is_empty() {
             let room = (HEAD + 2 * FOOT).saturating_sub(self.bytes.len());
             let take = data.len().min(room);
@@ -65,6 +96,7 @@ impl Frame {
 
     /// The frame's bytes, with a mark where some were cut out; it is empty afterwards.
     fn take(&mut self) -> Vec<u8> {
+        self.tell_nuls();
         let mut bytes = std::mem::take(&mut self.bytes);
         if self.cut > 0 {
             let mark = format!(" [{} bytes cut] ", self.cut);
@@ -78,7 +110,7 @@ impl Frame {
 impl Log {
     /// Takes the next bytes. `\r` and cursor-up redraw the line: of a progress bar its last frame stays.
     pub fn feed(&mut self, at: Timestamp, offset: u64, data: &[u8]) {
-        if self.frame.bytes.is_empty() && self.shown.is_empty() {
+        if !self.begun {
             self.line_at = offset;
         }
         let mut rest = data;
@@ -94,6 +126,7 @@ impl Log {
             }
         }
         self.frame.push(rest);
+        self.begun = offset + data.len() as u64 > self.line_at;
         if !rest.is_empty() {
             self.line_begun = Some(at);
         }

@@ -216,7 +216,13 @@ impl Session {
                 self.begin_anew(at, source, "rotated: another file stands under this name now");
             }
             EventKind::Filled { source } => self.filled(source),
-            EventKind::Skipped { source, bytes, reason, .. } => self.lost(at, source, bytes, reason.as_str()),
+            EventKind::Skipped { source, offset, bytes, reason } => {
+                self.lost(at, source, bytes, reason.as_str());
+                if let Some(s) = self.sources.get_mut(&source).filter(|s| s.bytes_read == 0) {
+                    // A file that begins with a hole: nothing before its first byte will follow.
+                    s.live.next = Some(offset + bytes);
+                }
+            }
             EventKind::Trouble { source, what } => {
                 if let Some(s) = self.sources.get_mut(&source) {
                     s.trouble = what;

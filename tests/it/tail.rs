@@ -25,6 +25,8 @@ enum Action {
     Replace,
     /// Delete the file and begin a new one.
     Recreate,
+    /// Let the name be a link that leads to a new file from now on.
+    Symlink,
     Poll,
 }
 
@@ -35,6 +37,7 @@ fn actions() -> impl Strategy<Value = Vec<Action>> {
         1 => Just(Action::Rotate),
         1 => Just(Action::Replace),
         1 => Just(Action::Recreate),
+        1 => Just(Action::Symlink),
         4 => Just(Action::Poll),
     ];
     prop::collection::vec(one, 1..40)
@@ -73,6 +76,14 @@ impl Writer {
         match how {
             Action::Rotate => fs::rename(&self.path, self.path.with_extension(self.generation.to_string())).unwrap(),
             Action::Recreate => fs::remove_file(&self.path).unwrap(),
+            Action::Symlink => {
+                let (target, beside) =
+                    (self.path.with_extension(format!("to{}", self.generation)), self.path.with_extension("link"));
+                self.file = File::create(&target).unwrap();
+                std::os::unix::fs::symlink(target, &beside).unwrap();
+                fs::rename(beside, &self.path).unwrap();
+                return;
+            }
             _ => {
                 let beside = self.path.with_extension("new");
                 self.file = File::create(&beside).unwrap();
@@ -84,17 +95,25 @@ impl Writer {
     }
 }
 
-/// Bytes sent so far, in the order of sending.
-fn poll(tail: &mut Tail, read: &mut Vec<u8>) {
-    while tail.poll(&mut |kind| {
-        if let EventKind::Output { data, .. } = kind {
-            read.extend_from_slice(&data);
-        }
+/// Bytes sent so far, in the order of sending; and whether it was said that the file became shorter.
+fn poll(tail: &mut Tail, read: &mut Vec<u8>) -> bool {
+    let mut truncated = false;
+    while tail.poll(&mut |kind| match kind {
+        EventKind::Output { data, .. } => read.extend_from_slice(&data),
+        EventKind::Truncated { .. } => truncated = true,
+        _ => {}
     }) {}
+    truncated
+}
+
+/// Sequences of actions: few in CI, ten thousand when everything is asked for.
+fn cases(few: u32) -> ProptestConfig {
+    let cases = if std::env::var_os("OOMPH_TEST_FULL").is_some() { 10_000 } else { few };
+    ProptestConfig { cases, ..ProptestConfig::default() }
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
+    #![proptest_config(cases(500))]
 
     /// T1: without truncation, what is read equals what was written, byte for byte.
     #[test]
@@ -114,14 +133,14 @@ proptest! {
                     let piece = vec![b'a' + n % 26; *n as usize];
                     writer.write(&piece);
                 }
-                Action::Poll => poll(&mut tail, &mut read),
+                Action::Poll => prop_assert!(!poll(&mut tail, &mut read), "a false truncation"),
                 change => {
                     writer.begin_file(change);
-                    poll(&mut tail, &mut read);
+                    prop_assert!(!poll(&mut tail, &mut read), "a false truncation");
                 }
             }
         }
-        poll(&mut tail, &mut read);
+        prop_assert!(!poll(&mut tail, &mut read), "a false truncation");
         prop_assert_eq!(String::from_utf8_lossy(&read), String::from_utf8_lossy(&writer.written));
     }
 
@@ -151,6 +170,50 @@ proptest! {
         prop_assert_eq!(String::from_utf8_lossy(&read), String::from_utf8_lossy(&writer.written));
         prop_assert!(writer.written.len() > start);
         prop_assert_eq!(truncations, u32::from(!looked));
+    }
+}
+
+proptest! {
+    #![proptest_config(cases(300))]
+
+    /// T2: truncations at any time: nothing is invented, nothing comes twice, and what stands in the file at the end is read.
+    #[test]
+    fn truncations_lose_no_more_than_they_must(actions in actions(), truncate in prop::collection::vec(any::<bool>(), 40)) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("train.log");
+        let mut writer = Writer::new(&path);
+        let mut tail = Tail::new(SourceId(0), path.clone());
+        let mut read = Vec::new();
+        let (mut in_file, mut unread) = (Vec::new(), false);
+        for (action, truncate) in actions.iter().zip(truncate) {
+            match action {
+                Action::Lines(n) => {
+                    if truncate {
+                        // Not appending: like a logger that opens anew.
+                        writer.file = OpenOptions::new().write(true).truncate(true).open(&path).unwrap();
+                        writer.generation += 1;
+                        in_file.clear();
+                    }
+                    let before = writer.written.len();
+                    writer.lines(*n);
+                    in_file.extend_from_slice(&writer.written[before..]);
+                    unread = true;
+                }
+                _ => {
+                    poll(&mut tail, &mut read);
+                    unread = false;
+                }
+            }
+        }
+        let _ = unread;
+        poll(&mut tail, &mut read);
+        let lines = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap().lines().map(str::to_string).collect::<Vec<_>>();
+        let (read, written) = (lines(&read), lines(&writer.written));
+        let mut left = written.iter();
+        for line in &read {
+            prop_assert!(left.any(|w| w == line), "read twice, out of order or never written: {line}");
+        }
+        prop_assert!(read.ends_with(&lines(&in_file)), "what stands in the file was not read");
     }
 }
 
@@ -191,6 +254,67 @@ fn a_hole_is_stepped_over_and_told() {
     }) {}
     assert!(skipped > 99 << 30, "{skipped}");
     assert!(String::from_utf8_lossy(&text).ends_with("after the hole\n"));
+}
+
+/// T3: a name that is deleted and made again at once, as a rule with the same inode, whatever the size.
+#[test]
+fn a_file_made_anew_is_another_one_from_its_first_byte() {
+    let loops = if std::env::var_os("OOMPH_TEST_FULL").is_some() { 1000 } else { 200 };
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("train.log");
+    let (mut written, mut read, mut inodes) = (Vec::new(), Vec::new(), std::collections::BTreeSet::new());
+    let mut tail = Tail::new(SourceId(0), path.clone());
+    for n in 0..loops {
+        let _ = fs::remove_file(&path);
+        let text = format!("{n}:{}\n", "x".repeat(n * 7 % 2000));
+        fs::write(&path, &text).unwrap();
+        written.extend_from_slice(text.as_bytes());
+        inodes.insert(std::os::unix::fs::MetadataExt::ino(&fs::metadata(&path).unwrap()));
+        poll(&mut tail, &mut read);
+    }
+    assert!(read == written, "{} bytes of {}", read.len(), written.len());
+    assert!(inodes.len() < loops, "no inode came twice: this showed nothing");
+}
+
+/// T3: the same, with a reader that comes back to a file of the same inode whose beginning is another.
+#[test]
+fn the_same_inode_with_another_beginning_is_read_anew() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("train.log");
+    for size in [1, 2, 63, 64, 65, 1023, 1024, 1025, 2000] {
+        fs::write(&path, "a".repeat(size)).unwrap();
+        let mut tail = Tail::new(SourceId(0), path.clone());
+        let mut read = Vec::new();
+        poll(&mut tail, &mut read);
+        // As long as before or longer: only its bytes tell.
+        let second = "b".repeat(size + size / 2);
+        fs::write(&path, &second).unwrap();
+        assert!(poll(&mut tail, &mut read), "size {size}: not noticed");
+        assert_eq!(String::from_utf8_lossy(&read), "a".repeat(size) + &second);
+    }
+}
+
+/// T1: what a writer still says to the old file of a rotation is read, once, and between the new one's lines.
+#[test]
+fn the_old_file_of_a_rotation_is_listened_to() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("train.log");
+    let mut old = File::create(&path).unwrap();
+    old.write_all(b"one\n").unwrap();
+    let mut tail = Tail::new(SourceId(0), path.clone());
+    let mut read = Vec::new();
+    poll(&mut tail, &mut read);
+    fs::rename(&path, folder.path().join("train.log.1")).unwrap();
+    let mut new = File::create(&path).unwrap();
+    poll(&mut tail, &mut read);
+    new.write_all(b"two, half").unwrap();
+    poll(&mut tail, &mut read);
+    old.write_all(b"late\n").unwrap();
+    poll(&mut tail, &mut read);
+    new.write_all(b" and whole\n").unwrap();
+    poll(&mut tail, &mut read);
+    poll(&mut tail, &mut read);
+    assert_eq!(String::from_utf8_lossy(&read), "one\ntwo, half and whole\nlate\n");
 }
 
 #[test]

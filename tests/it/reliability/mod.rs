@@ -6,6 +6,7 @@
 mod gpus;
 mod hostile;
 mod seat;
+mod tailing;
 mod terminal;
 
 use std::{
