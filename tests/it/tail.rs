@@ -184,28 +184,22 @@ proptest! {
         let mut writer = Writer::new(&path);
         let mut tail = Tail::new(SourceId(0), path.clone());
         let mut read = Vec::new();
-        let (mut in_file, mut unread) = (Vec::new(), false);
+        let mut in_file = Vec::new();
         for (action, truncate) in actions.iter().zip(truncate) {
-            match action {
-                Action::Lines(n) => {
-                    if truncate {
-                        // Not appending: like a logger that opens anew.
-                        writer.file = OpenOptions::new().write(true).truncate(true).open(&path).unwrap();
-                        writer.generation += 1;
-                        in_file.clear();
-                    }
-                    let before = writer.written.len();
-                    writer.lines(*n);
-                    in_file.extend_from_slice(&writer.written[before..]);
-                    unread = true;
-                }
-                _ => {
-                    poll(&mut tail, &mut read);
-                    unread = false;
-                }
+            let Action::Lines(n) = action else {
+                poll(&mut tail, &mut read);
+                continue;
+            };
+            if truncate {
+                // Not appending: like a logger that opens anew.
+                writer.file = OpenOptions::new().write(true).truncate(true).open(&path).unwrap();
+                writer.generation += 1;
+                in_file.clear();
             }
+            let before = writer.written.len();
+            writer.lines(*n);
+            in_file.extend_from_slice(&writer.written[before..]);
         }
-        let _ = unread;
         poll(&mut tail, &mut read);
         let lines = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap().lines().map(str::to_string).collect::<Vec<_>>();
         let (read, written) = (lines(&read), lines(&writer.written));

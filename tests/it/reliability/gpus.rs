@@ -164,12 +164,14 @@ fn a_driver_that_cannot_be_asked_is_explained() {
     ));
 }
 
+/// One figure of a sample, where it is known.
+type Figure = fn(&GpuSample) -> Option<f64>;
+
 /// G2: each kind of call failing in each way, from the start and later: that figure is unknown with a reason, never 0, and the
 /// others go on.
 #[test]
 fn a_refused_figure_is_unknown_and_the_others_stay() {
     let Some(library) = library() else { return };
-    type Figure = fn(&GpuSample) -> Option<f64>;
     let figures: &[(&str, Figure)] = &[
         ("mem", |s| s.memory_used.map(|b| b.0 as f64)),
         ("util", |s| s.utilization.map(f64::from)),

@@ -25,6 +25,8 @@ use super::{
 
 /// Names the path whose tail [`subject`] is to be.
 const SUBJECT: &str = "OOMPH_TEST_SUBJECT";
+/// Names the file in which a subject says how many bytes it has read.
+const SEEN: &str = "OOMPH_TEST_SEEN";
 
 /// Not a test by itself: tails a file to the line END and prints what it read, in a process that faults can be put into.
 #[test]
@@ -38,20 +40,42 @@ fn subject() {
             EventKind::Truncated { .. } => all.extend_from_slice(b"<truncated>"),
             _ => {}
         }) {}
+        if let Some(seen) = std::env::var_os(SEEN) {
+            fs::write(seen, all.len().to_string()).unwrap();
+        }
         thread::sleep(Duration::from_millis(1));
     }
     out.write_all(b"\n<begin>").and_then(|()| out.write_all(&all)).and_then(|()| out.write_all(b"<end>")).unwrap();
 }
 
 /// Starts [`subject`] behind `before` (a program and its arguments).
-fn start_subject(before: &[&str], path: &Path) -> Child {
+fn start_subject(before: &[&str], path: &Path, seen: &Path) -> Child {
     let own = std::env::current_exe().unwrap();
     let mut words: Vec<&str> = before.to_vec();
     let own = own.to_str().unwrap();
     words.extend([own, "--exact", "reliability::tailing::subject", "--nocapture", "--test-threads=1"]);
     let mut command = Command::new(words[0]);
-    command.args(&words[1..]).env(SUBJECT, path).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+    command
+        .args(&words[1..])
+        .env(SUBJECT, path)
+        .env(SEEN, seen)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null());
     command.spawn().unwrap()
+}
+
+/// Waits until a subject has read so many bytes; `false` where it is hopeless.
+fn has_seen(seen: &Path, bytes: usize) -> bool {
+    let start = Instant::now();
+    let read = || fs::read_to_string(seen).ok().and_then(|n| n.parse::<usize>().ok());
+    while read().is_none_or(|n| n < bytes) {
+        if start.elapsed() > Duration::from_secs(20) {
+            return false;
+        }
+        thread::sleep(Duration::from_millis(1));
+    }
+    true
 }
 
 /// What a subject has read, once it has ended; waits at most half a minute.
@@ -346,6 +370,11 @@ fn an_error_of_any_call_costs_nothing() {
     tell(&format!("T10: {cases} errors of {} calls: read whole and once in all", calls.len()));
 }
 
+/// Bytes of so many first lines and of the lines up to `line n`.
+fn written_bytes(first: usize, n: usize) -> usize {
+    first * "the beginning of the file\n".len() + (0..=n).map(|n| format!("line {n}\n").len()).sum::<usize>()
+}
+
 fn cases_of(call: &str, error: &str) -> usize {
     call.len() + error.len()
 }
@@ -363,14 +392,21 @@ fn fault(call: &str, error: &str, place: usize) {
     let (trace, inject) = (format!("trace={call}"), format!("inject={call}:error={error}:when={place}"));
     let path_shown = path.to_str().unwrap();
     let before = ["strace", "-f", "-o", "/dev/null", "-P", path_shown, "-e", &trace, "-e", &inject];
-    let child = start_subject(&before, &path);
+    let seen = folder.path().join("seen");
+    let child = start_subject(&before, &path, &seen);
     for n in 0..30 {
         say(&mut file, &format!("line {n}\n"));
         if n == 15 {
+            // Both files are there long enough to be seen.
+            assert!(
+                has_seen(&seen, written_bytes(40, n)),
+                "{error} of {call} at {place}: not read before the rotation"
+            );
             fs::rename(&path, folder.path().join("train.log.1")).unwrap();
             file = File::create(&path).unwrap();
-            // Both files are there long enough to be seen.
-            thread::sleep(Duration::from_millis(30));
+        }
+        if n == 16 {
+            assert!(has_seen(&seen, written_bytes(40, n)), "{error} of {call} at {place}: not read after the rotation");
         }
         thread::sleep(Duration::from_millis(1));
     }
@@ -407,21 +443,24 @@ fn lost_permissions_come_back() {
         file.write_all(text.as_bytes()).unwrap();
     };
     say(&mut file, "readable\n");
-    let child = start_subject(&nobody, &path);
-    thread::sleep(Duration::from_millis(300));
+    let open = tempfile::tempdir().unwrap();
+    mode(open.path(), 0o777);
+    let seen = open.path().join("seen");
+    let child = start_subject(&nobody, &path, &seen);
+    assert!(has_seen(&seen, 9));
     mode(&path, 0o000);
     say(&mut file, "through the open handle\n");
-    thread::sleep(Duration::from_millis(50));
+    assert!(has_seen(&seen, 33));
     fs::rename(&path, folder.join("old")).unwrap();
     file = File::create(&path).unwrap();
     mode(&path, 0o000);
     say(&mut file, "not readable at first\n");
     thread::sleep(Duration::from_millis(50));
     mode(&path, 0o644);
-    thread::sleep(Duration::from_millis(50));
+    assert!(has_seen(&seen, 55));
     fs::rename(&folder, outer.path().join("moved")).unwrap();
     say(&mut file, "its folder is gone\n");
-    thread::sleep(Duration::from_millis(50));
+    assert!(has_seen(&seen, 74));
     fs::create_dir(&folder).unwrap();
     file = File::create(&path).unwrap();
     mode(&path, 0o644);
