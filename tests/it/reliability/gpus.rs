@@ -394,13 +394,14 @@ fn pids_of_the_host_are_no_pids_of_a_container() {
     // Pid 1 exists in every namespace, and here it is oomph's own shell.
     let mut command = Command::new("unshare");
     command.args(["-pf", "--mount-proc", "sh", "-c"]);
-    command.arg(format!("{} nvml-helper --interval-ms 50 & sleep 0.7; kill %1", env!("CARGO_BIN_EXE_oomph")));
-    command
-        .env("LD_LIBRARY_PATH", library)
-        .env("FAKE_NVML_GPUS", "1")
-        .env("FAKE_NVML_PROCS", "0:1:1000,0:2:500,0:99999:7");
-    let output = command.stdin(Stdio::null()).output().unwrap();
-    // Its standard input is at its end at once, so it may have left early: one reading is enough.
+    command.arg(format!("{} nvml-helper --interval-ms 50 | head -n 2", env!("CARGO_BIN_EXE_oomph")));
+    command.env("LD_LIBRARY_PATH", library).env("FAKE_NVML_GPUS", "1");
+    command.env("FAKE_NVML_PROCS", "0:1:1000,0:2:500,0:99999:7");
+    // Its standard input stays open, or it would leave at once.
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let input = child.stdin.take();
+    let output = child.wait_with_output().unwrap();
+    drop(input);
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let mut seen = 0;
     for line in text.lines().filter(|l| !l.is_empty()) {
