@@ -22,14 +22,14 @@ use crate::{
     model::{Event, EventKind, SourceId, knobs::Knobs, redact},
     session::Session,
     source::{
-        child::{self, Running, Spool},
+        child::{self, Running, Spool, Trim},
         file::Tail,
         gpu::{self, Sampling},
         processes::table::start_of,
     },
     store::{
         live::{Ended, Identity, Live},
-        recorder::{Recorder, kept},
+        recorder::{self, Recorder, kept},
         runs::RECORDING,
     },
 };
@@ -38,6 +38,10 @@ use crate::{
 const LAST: usize = 30;
 /// How often the output is looked at while it is passed on.
 const LOOK: Duration = Duration::from_millis(50);
+/// How long the last output of an ended command is waited for where it comes through a pipe.
+const REST: Duration = Duration::from_secs(1);
+/// How often the room on the disk is looked at.
+const DISK: Duration = Duration::from_secs(5);
 /// Samples that may wait; the run's output does not go this way.
 const WAITING: usize = 256;
 
@@ -116,27 +120,42 @@ pub fn supervise(command: &[OsString], care: &CareArgs, place: &Path, output: Ou
     if let Err(error) = live.write(place) {
         super::say(&format!("oomph: {}: {error}: the run cannot be attached to", place.display()));
     }
-    let mut watch = Watch { session: Session::new(Knobs::default()), recorder: None };
+    let mut watch = Watch { session: Session::new(Knobs::default()), recorder: None, disk: None };
     if !care.no_record {
         watch.record(&place.join(RECORDING), command);
     }
     watch.take(EventKind::Started { command: child::shown(command), pid: running.pid() });
     let mut tails: Vec<Tail> =
-        spool.files().into_iter().zip(0..).map(|(path, id)| Tail::new(SourceId(id), path)).collect();
+        spool.files().into_iter().zip(0..).map(|(path, id)| Tail::in_order(SourceId(id), path)).collect();
+    let mut trims: Vec<Trim> = spool.files().iter().map(|path| Trim::of(path)).collect();
+    let pumps = running.take_pumps();
+    let look = if pumps.is_empty() { LOOK } else { LOOK / 10 };
     let (samples, inbox) = sync_channel(WAITING);
     let sampling = sample(care, &running, samples);
     let waiting = thread::spawn(move || (running.wait(), running));
     while !waiting.is_finished() {
         let before = Instant::now();
         watch.take_all(&inbox);
-        if !pass_on(&mut tails, &mut watch, output) {
-            thread::sleep(LOOK.saturating_sub(before.elapsed()));
+        let more = pass_on(&mut tails, &mut watch, output);
+        pumps.have_read(tails.iter().map(Tail::offset));
+        for (trim, tail) in trims.iter_mut().zip(&tails) {
+            trim.read_up_to(tail.offset());
+        }
+        watch.warn_of_a_full_disk(place);
+        if !more {
+            thread::sleep(look.saturating_sub(before.elapsed()));
         }
     }
     drop(sampling);
     let (status, running) = waiting.join().map_err(|_| anyhow::anyhow!("lost sight of the command"))?;
     let status = status.context("the command's end could not be learnt")?;
     watch.take_all(&inbox);
+    // A process that the command left behind may hold the pipe: what it says later is not waited for.
+    let ended = Instant::now();
+    while pass_on(&mut tails, &mut watch, output) || (!pumps.are_done() && ended.elapsed() < REST) {
+        pumps.have_read(tails.iter().map(Tail::offset));
+        thread::sleep(Duration::from_millis(1));
+    }
     while pass_on(&mut tails, &mut watch, output) {}
     for id in 0..tails.len() {
         watch.take(EventKind::Ended { source: SourceId(u16::try_from(id).unwrap_or(u16::MAX)) });
@@ -166,9 +185,25 @@ fn sample(care: &CareArgs, _running: &Running, events: SyncSender<Event>) -> Opt
 struct Watch {
     session: Session,
     recorder: Option<Arc<Recorder>>,
+    /// When the room on the disk was last looked at.
+    disk: Option<Instant>,
 }
 
 impl Watch {
+    /// Says once, and where it can be seen later too, that the output will soon find no room.
+    fn warn_of_a_full_disk(&mut self, place: &Path) {
+        if self.disk.is_some_and(|at| at.elapsed() < DISK) {
+            return;
+        }
+        self.disk = Some(Instant::now());
+        let short = recorder::is_short(place);
+        let told = self.session.sources.values().any(|source| source.trouble.is_some());
+        if short != told {
+            let what = short.then(|| "the disk of its output is nearly full".into());
+            self.take(EventKind::Trouble { source: SourceId(0), what });
+        }
+    }
+
     fn record(&mut self, path: &Path, command: &[OsString]) {
         match Recorder::start(path) {
             Err(error) => super::say(&format!("oomph: not recording: {error}")),
@@ -200,7 +235,7 @@ impl Watch {
     }
 
     fn finish(self, status: ExitStatus) {
-        let Self { session, recorder } = self;
+        let Self { session, recorder, .. } = self;
         let Some(recorder) = recorder else { return };
         super::record::conclude(&recorder, &session, Some(status));
         recorder.finish();

@@ -192,7 +192,12 @@ impl Mask {
     pub fn apply(&mut self, data: &[u8]) -> Vec<u8> {
         self.held.extend_from_slice(data);
         let whole = memchr::memrchr2(b'\n', b'\r', &self.held).map_or(0, |end| end + 1);
-        let ready = whole.max(self.held.len().saturating_sub(HOLD));
+        let mut ready = whole.max(self.held.len().saturating_sub(HOLD));
+        if ready > whole {
+            // A long line is let go in parts: no part ends inside of a secret, which would be known in neither half.
+            let cut = |range: &Range<usize>| range.start < ready && ready < range.end;
+            ready = secrets(&self.held).iter().find(|range| cut(range)).map_or(ready, |range| range.end);
+        }
         let rest = self.held.split_off(ready);
         let mut out = std::mem::replace(&mut self.held, rest);
         self.mask(&mut out);
@@ -304,6 +309,24 @@ mod tests {
                 assert!(!out.contains(secret_of(&planted)), "cut at {cut}: {out}");
                 assert!(out.ends_with("next line\n"));
             }
+        }
+    }
+
+    #[test]
+    fn a_secret_in_a_line_too_long_to_hold_is_masked_wherever_it_is_cut() {
+        let secret = "hf_Zx9Kq3LmT7vBn2Rw5Yp8Hd4Jf6Gs1Ac0";
+        for chunk in [1, 7, 100, 256, 1000, 4096] {
+            let line = format!("{} {secret} {}", "a ".repeat(3000), "b ".repeat(6000));
+            let mut mask = Mask::default();
+            let mut out = Vec::new();
+            for part in line.as_bytes().chunks(chunk) {
+                out.extend(mask.apply(part));
+            }
+            out.extend(mask.finish());
+            assert_eq!(out.len(), line.len());
+            let out = String::from_utf8(out).unwrap();
+            let left = (0..secret.len() - 8).find(|at| out.contains(&secret[*at..*at + 8]));
+            assert!(left.is_none(), "chunks of {chunk}: {left:?}");
         }
     }
 

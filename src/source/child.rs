@@ -1,11 +1,14 @@
 //! The trainer that `oomph run` starts, so that nothing that happens to oomph can hurt it.
 //!
 //! The child is in a session of its own and writes to spool files through its own descriptors: it never waits for
-//! oomph, and goes on when oomph is stopped or killed. oomph reads the spool like any other log.
+//! oomph, and goes on when oomph is stopped or killed. oomph reads the spool like any other log, and gives what it has
+//! read back to the disk. Only where the size of files is limited (`ulimit -f`), which would kill a child that writes to
+//! one, does the output go through a pipe that oomph empties.
 
 use std::{
     fs::{File, OpenOptions},
-    io::{self, Write},
+    io::{self, Read, Write},
+    os::fd::OwnedFd,
     os::unix::{
         fs::{MetadataExt, OpenOptionsExt},
         process::{CommandExt, ExitStatusExt},
@@ -14,17 +17,16 @@ use std::{
     process::{Child, Command, ExitStatus, Stdio},
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
-        mpsc::SyncSender,
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread,
+    time::{Duration, Instant},
 };
 
-use jiff::Timestamp;
 use rustix::process::{Pid, Signal};
 use signal_hook::consts::{SIGCONT, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
 
-use crate::model::{Clean, Event, EventKind};
+use crate::model::Clean;
 
 /// Signals that are passed on to the child's process group, once each time they come. SIGHUP is not: a lost SSH line
 /// is no reason to end a training.
@@ -60,6 +62,96 @@ impl Spool {
     }
 }
 
+/// The most that is kept of an output that was read.
+const KEEP: u64 = 1 << 30;
+/// How long a command that writes through a pipe waits at most for its spool to be read.
+const PATIENCE: Duration = Duration::from_millis(500);
+/// What was read is given back in pieces of this size, which every file system's blocks divide.
+const PIECE: u64 = 64 << 10;
+
+/// Gives what was read of a spool file back to the disk, all but the last part. Offsets stay what they were.
+#[derive(Debug)]
+pub struct Trim {
+    /// `None` where it cannot be opened or its file system has no holes: then it grows.
+    file: Option<File>,
+    keep: u64,
+    given_back: u64,
+}
+
+impl Trim {
+    /// Keeps a gibibyte, or a quarter of what is free on the disk now.
+    pub fn of(path: &Path) -> Self {
+        let free = path.parent().and_then(|folder| rustix::fs::statvfs(folder).ok());
+        let free = free.map_or(u64::MAX, |disk| disk.f_bavail.saturating_mul(disk.f_frsize));
+        Self { file: OpenOptions::new().write(true).open(path).ok(), keep: KEEP.min(free / 4), given_back: 0 }
+    }
+
+    /// Everything before `offset` has been read.
+    pub fn read_up_to(&mut self, offset: u64) {
+        let Some(file) = &self.file else { return };
+        let until = offset.saturating_sub(self.keep) / PIECE * PIECE;
+        if until <= self.given_back {
+            return;
+        }
+        let flags = rustix::fs::FallocateFlags::PUNCH_HOLE | rustix::fs::FallocateFlags::KEEP_SIZE;
+        match rustix::fs::fallocate(file, flags, self.given_back, until - self.given_back) {
+            Ok(()) => self.given_back = until,
+            Err(rustix::io::Errno::INTR) => {}
+            Err(_) => self.file = None,
+        }
+    }
+}
+
+/// The largest file that this process and its children may write, where there is such a limit.
+fn largest_file() -> Option<u64> {
+    rustix::process::getrlimit(rustix::process::Resource::Fsize).current
+}
+
+fn wait_for(done: impl Fn() -> bool) {
+    let start = Instant::now();
+    while !done() && start.elapsed() < PATIENCE {
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// A pipe that oomph empties into a spool file; once in a while the file begins anew, so that it stays below a limit.
+fn through_a_pipe(
+    mut spool: File,
+    limit: u64,
+    read: Arc<AtomicU64>,
+) -> io::Result<(io::PipeWriter, thread::JoinHandle<()>)> {
+    let (mut output, input) = io::pipe()?;
+    let most = (limit / 2).clamp(1, 64 << 20);
+    let pump = thread::Builder::new().name("spool".into()).spawn(move || {
+        let mut buffer = vec![0; PIECE as usize];
+        let mut written = 0;
+        loop {
+            let n = match output.read(&mut buffer) {
+                Ok(0) => return,
+                Ok(n) => n,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(_) => return,
+            };
+            for part in buffer.get(..n).unwrap_or_default().chunks(usize::try_from(most).unwrap_or(usize::MAX)) {
+                if written + part.len() as u64 > most {
+                    // Whoever reads the spool gets a moment to do so, and to see that it begins anew: what was read of the
+                    // old bytes says nothing about the new ones. The command does not wait for more than that.
+                    wait_for(|| read.load(Ordering::Acquire) >= written);
+                    if spool.set_len(0).is_ok() {
+                        wait_for(|| read.load(Ordering::Acquire) == 0);
+                        written = 0;
+                    }
+                }
+                // What the disk does not take is lost; the command must not be.
+                if spool.write_all(part).is_ok() {
+                    written += part.len() as u64;
+                }
+            }
+        }
+    })?;
+    Ok((input, pump))
+}
+
 /// Whether standard output and standard error lead to different places.
 pub fn outputs_are_apart() -> bool {
     let place = |fd: &str| std::fs::metadata(format!("/proc/self/fd/{fd}")).map(|m| (m.dev(), m.ino(), m.rdev())).ok();
@@ -73,6 +165,29 @@ pub struct Running {
     pid: Pid,
     ended: Arc<AtomicBool>,
     signals: signal_hook::iterator::Handle,
+    pumps: Pumps,
+}
+
+/// Where files are limited: how far each spool has been read, and the thread that fills it. Else empty.
+#[derive(Debug, Default)]
+pub struct Pumps(Vec<(Arc<AtomicU64>, thread::JoinHandle<()>)>);
+
+impl Pumps {
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The spool files have been read up to these offsets.
+    pub fn have_read(&self, offsets: impl Iterator<Item = u64>) {
+        for ((read, _), offset) in self.0.iter().zip(offsets) {
+            read.store(offset, Ordering::Release);
+        }
+    }
+
+    /// Whether everything that the ended command wrote is in its spool files by now.
+    pub fn are_done(&self) -> bool {
+        self.0.iter().all(|(_, pump)| pump.is_finished())
+    }
 }
 
 /// Starts `command` with its output going to `spool`, and forwards signals to it from now on.
@@ -81,13 +196,23 @@ pub struct Running {
 /// When the spool cannot be written or the process cannot be created. A command that does not exist is no error here:
 /// the child then ends with 127, or 126 when it cannot be executed, as a shell's would.
 pub fn start(command: &[std::ffi::OsString], spool: &Spool, stdin: Stdio) -> Result<Running, StartError> {
-    let stdout = open_spool(&spool.stdout)?;
-    let stderr = match &spool.stderr {
-        Some(path) => open_spool(path)?,
-        None => stdout
-            .try_clone()
-            .map_err(|source| StartError::Spool { path: spool.stdout.display().to_string(), source })?,
+    let failed = |source| StartError::Spool { path: spool.stdout.display().to_string(), source };
+    let mut pumps = Pumps::default();
+    let mut open = |path: &Path| -> Result<OwnedFd, StartError> {
+        let file = open_spool(path)?;
+        let Some(limit) = largest_file() else { return Ok(file.into()) };
+        let read = Arc::new(AtomicU64::new(0));
+        let (input, pump) = through_a_pipe(file, limit, Arc::clone(&read)).map_err(failed)?;
+        pumps.0.push((read, pump));
+        Ok(input.into())
     };
+    let stdout = open(&spool.stdout)?;
+    let stderr = match &spool.stderr {
+        Some(path) => open(path)?,
+        None => stdout.try_clone().map_err(failed)?,
+    };
+    // A full file is an error to oomph, not its end.
+    signal_hook::flag::register(signal_hook::consts::SIGXFSZ, Arc::default()).map_err(StartError::Signals)?;
     // Caught before the child exists, so that no signal falls between.
     let mut signals = signal_hook::iterator::Signals::new(FORWARDED).map_err(StartError::Signals)?;
     let oomph = std::env::current_exe().map_err(StartError::Launch)?;
@@ -119,7 +244,7 @@ pub fn start(command: &[std::ffi::OsString], spool: &Spool, stdin: Stdio) -> Res
             }
         }
     });
-    Ok(Running { child, pid, ended, signals: handle })
+    Ok(Running { child, pid, ended, signals: handle, pumps })
 }
 
 impl Running {
@@ -138,21 +263,14 @@ impl Running {
         Ok(status)
     }
 
+    /// Who fills the spool files, where the command does not do so itself.
+    pub fn take_pumps(&mut self) -> Pumps {
+        std::mem::take(&mut self.pumps)
+    }
+
     /// Processes of the child's group that are still there.
     pub fn has_survivors(&self) -> bool {
         rustix::process::test_kill_process_group(self.pid).is_ok()
-    }
-
-    /// Waits in a thread and tells the end as an event.
-    pub fn watch(mut self, events: SyncSender<Event>) -> thread::JoinHandle<(Self, io::Result<ExitStatus>)> {
-        thread::spawn(move || {
-            let status = self.wait();
-            if let Ok(status) = &status {
-                let kind = EventKind::Exited { code: status.code(), signal: status.signal() };
-                let _ = events.send(Event { at: Timestamp::now(), kind });
-            }
-            (self, status)
-        })
     }
 }
 

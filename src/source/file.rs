@@ -128,6 +128,7 @@ pub struct Tail {
     caught_up: bool,
     troubled: bool,
     opened_before: bool,
+    in_order: bool,
     /// Where reading goes on in a file that was read before.
     resume: Option<u64>,
 }
@@ -145,8 +146,19 @@ impl Tail {
             caught_up: false,
             troubled: false,
             opened_before: false,
+            in_order: false,
             resume: None,
         }
+    }
+
+    /// Reads from the first byte on, however long the file is: for whoever passes the bytes on in their order.
+    pub fn in_order(id: SourceId, path: PathBuf) -> Self {
+        Self { in_order: true, ..Self::new(id, path) }
+    }
+
+    /// Offset of the byte that is read next; 0 before the file was opened.
+    pub fn offset(&self) -> u64 {
+        self.handle.as_ref().map_or(0, |handle| handle.offset)
     }
 
     /// Goes on at a byte up to which the file has been read before; what was read then is not told again.
@@ -223,7 +235,7 @@ impl Tail {
             let name = Clean::new(&self.path.file_name().unwrap_or(self.path.as_os_str()).to_string_lossy());
             let path = Some(self.path.clone());
             send(EventKind::Opened { source: self.id, name, path, size: Some(metadata.len()) });
-            if handle.size > TAIL && !handle.head.contains(&0) && !needs_its_start(&self.path) {
+            if handle.size > TAIL && !self.in_order && !handle.head.contains(&0) && !needs_its_start(&self.path) {
                 handle.offset = handle.line_start_before_tail();
                 self.earlier = (handle.offset > 0).then_some((0, handle.offset));
             }

@@ -143,6 +143,14 @@ pub fn kept(at: Timestamp) -> Timestamp {
     Timestamp::from_microsecond(at.as_microsecond()).unwrap_or(at)
 }
 
+/// Whether so little room is left on the disk of a folder that it should be left to others.
+pub fn is_short(folder: &Path) -> bool {
+    rustix::fs::statvfs(folder).is_ok_and(|disk| {
+        let free = disk.f_bavail.saturating_mul(disk.f_frsize);
+        free < LEAST_FREE.max(disk.f_blocks.saturating_mul(disk.f_frsize) / 100)
+    })
+}
+
 /// Takes secrets out of what an event says beside its bytes.
 fn mask_event(kind: &mut EventKind) {
     match kind {
@@ -373,11 +381,7 @@ impl Writer {
         let reason = if self.database.size() >= LARGEST {
             Some("the recording has reached its largest size")
         } else {
-            rustix::fs::statvfs(&self.folder).ok().and_then(|disk| {
-                let free = disk.f_bavail.saturating_mul(disk.f_frsize);
-                let floor = LEAST_FREE.max(disk.f_blocks.saturating_mul(disk.f_frsize) / 100);
-                (free < floor).then_some("the disk is nearly full: the room is left to the checkpoints")
-            })
+            is_short(&self.folder).then_some("the disk is nearly full: the room is left to the checkpoints")
         };
         if let (Some(reason), false) = (reason, self.full) {
             self.batch.gaps.push(Gap { at: now, events: 0, bytes: 0, reason: reason.into() });
