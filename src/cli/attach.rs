@@ -21,7 +21,7 @@ use jiff::Timestamp;
 use crate::{
     model::{Clean, Event, EventKind, SourceId, knobs::Knobs},
     session::Session,
-    source::{file::Tail, gpu, processes::table::start_of},
+    source::{file::Tail, processes::table::start_of},
     store::{
         live::{Ended, Identity, Live},
         runs::{self, RECORDING},
@@ -29,10 +29,12 @@ use crate::{
     ui::End,
 };
 
-use super::{jobs::proc_folder, replay, watch};
+use super::{jobs::proc_folder, machine::Machine, replay, watch};
 
 /// How often the output and the run's end are looked for.
 const LOOK: Duration = Duration::from_millis(50);
+/// Time between two looks at the GPUs.
+const SAMPLES: Duration = Duration::from_secs(1);
 const WAITING: usize = 32;
 
 /// Open the dashboard on a run that goes on.
@@ -119,13 +121,13 @@ pub fn attach(place: &Path, theme: Option<&str>, no_gpu: bool) -> Result<(End, S
     }
     let (events, inbox) = sync_channel(WAITING);
     let stop = Arc::new(AtomicBool::new(false));
-    let gpus = (!no_gpu).then(|| gpu::spawn(Duration::from_secs(1), events.clone()));
+    let machine = Machine::watch((!no_gpu).then_some(SAMPLES), Some(live.child.pid), &events);
     follow(place.to_path_buf(), live, next, events, Arc::clone(&stop));
     let (messages, inbox_of_screen) = sync_channel(watch::ON_THE_WAY);
     watch::pump(inbox, None, messages);
     let shown = watch::show(session, inbox_of_screen, theme, |_| {}, &mut |_, _| Ok(()));
     stop.store(true, Ordering::Relaxed);
-    drop(gpus);
+    drop(machine);
     shown
 }
 

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use crate::{
-    model::{Bytes, Clean, gpu::GpuSample, metric::number_to_json},
+    model::{Bytes, Clean, event::HostSample, gpu::GpuSample, metric::number_to_json},
     session::{Session, gpus::Gpu},
 };
 
@@ -35,7 +35,27 @@ pub fn to_json(session: &Session) -> Value {
         "gpus_unavailable": session.gpus.unavailable.as_ref().map(|(why, advice)| json!({
             "why": why.as_str(), "advice": advice.as_str(),
         })),
+        "host": session.host.as_ref().map(host),
+        "kernel_log": {
+            "lines": session.kernel.iter().map(|(_, text)| text).collect::<Vec<_>>(),
+            "unread": session.kernel_unread.as_ref().map(Clean::as_str),
+        },
         "diagnosis": session.diagnosis(),
+    })
+}
+
+fn host(host: &HostSample) -> Value {
+    json!({
+        "total_bytes": host.total_bytes,
+        "available_bytes": host.available_bytes,
+        "cgroup_limit_bytes": host.cgroup_limit_bytes,
+        "cgroup_used_bytes": host.cgroup_used_bytes,
+        "cgroup_oom_kills": host.cgroup_oom_kills,
+        "shm_total_bytes": host.shm_total_bytes,
+        "shm_used_bytes": host.shm_used_bytes,
+        "trainer_rss_bytes": host.trainer_rss_bytes,
+        "trainer_processes": host.trainer_processes,
+        "cpu_percent": host.cpu_percent,
     })
 }
 

@@ -11,6 +11,7 @@ pub mod frame;
 mod history;
 pub mod jobs;
 pub mod knobs;
+mod machine;
 mod metrics;
 mod record;
 pub mod replay;

@@ -22,9 +22,12 @@ use crate::{
     model::{Event, EventKind, SourceId, knobs::Knobs, redact},
     session::Session,
     source::{
-        child::{self, Running, Spool, Trim},
+        child::{self, Spool, Trim},
         file::Tail,
         gpu::{self, Sampling},
+        host::{self, Places, Watching, Worth},
+        kernel::KernelLog,
+        leftovers,
         processes::table::start_of,
     },
     store::{
@@ -44,6 +47,10 @@ const REST: Duration = Duration::from_secs(1);
 const DISK: Duration = Duration::from_secs(5);
 /// Samples that may wait; the run's output does not go this way.
 const WAITING: usize = 256;
+/// Processes left behind that are named one by one.
+const SURVIVORS: usize = 20;
+/// How often the dead are let go where oomph is the first process.
+const REAP: Duration = Duration::from_secs(1);
 
 /// What is done beside running the command.
 #[derive(Clone, Debug, Args)]
@@ -120,7 +127,7 @@ pub fn supervise(command: &[OsString], care: &CareArgs, place: &Path, output: Ou
     if let Err(error) = live.write(place) {
         super::say(&format!("oomph: {}: {error}: the run cannot be attached to", place.display()));
     }
-    let mut watch = Watch { session: Session::new(Knobs::default()), recorder: None, disk: None };
+    let mut watch = Watch { session: Session::new(Knobs::default()), recorder: None, disk: None, reaped: None };
     if !care.no_record {
         watch.record(&place.join(RECORDING), command);
     }
@@ -130,12 +137,17 @@ pub fn supervise(command: &[OsString], care: &CareArgs, place: &Path, output: Ou
     let mut trims: Vec<Trim> = spool.files().iter().map(|path| Trim::of(path)).collect();
     let pumps = running.take_pumps();
     let look = if pumps.is_empty() { LOOK } else { LOOK / 10 };
+    host::stand_back(Worth::BelowTheCommand);
+    let mut kernel = KernelLog::open(Path::new(super::machine::KERNEL), &mut |kind| watch.take(kind));
     let (samples, inbox) = sync_channel(WAITING);
-    let sampling = sample(care, &running, samples);
-    let waiting = thread::spawn(move || (running.wait(), running));
+    let pid = running.pid();
+    let (gpus, machine) = sample(care, pid, samples);
+    let waiting = thread::spawn(move || running.wait());
     while !waiting.is_finished() {
         let before = Instant::now();
         watch.take_all(&inbox);
+        kernel.poll(&mut |kind| watch.take(kind));
+        watch.reap(pid);
         let more = pass_on(&mut tails, &mut watch, output);
         pumps.have_read(tails.iter().map(Tail::offset));
         for (trim, tail) in trims.iter_mut().zip(&tails) {
@@ -146,9 +158,11 @@ pub fn supervise(command: &[OsString], care: &CareArgs, place: &Path, output: Ou
             thread::sleep(look.saturating_sub(before.elapsed()));
         }
     }
-    drop(sampling);
-    let (status, running) = waiting.join().map_err(|_| anyhow::anyhow!("lost sight of the command"))?;
+    drop(gpus);
+    let status = waiting.join().map_err(|_| anyhow::anyhow!("lost sight of the command"))?;
     let status = status.context("the command's end could not be learnt")?;
+    // What the kernel counted and wrote at its end is read before its end is judged.
+    machine.finish();
     watch.take_all(&inbox);
     // A process that the command left behind may hold the pipe: what it says later is not waited for.
     let ended = Instant::now();
@@ -156,15 +170,14 @@ pub fn supervise(command: &[OsString], care: &CareArgs, place: &Path, output: Ou
         pumps.have_read(tails.iter().map(Tail::offset));
         thread::sleep(Duration::from_millis(1));
     }
+    kernel.poll(&mut |kind| watch.take(kind));
     while pass_on(&mut tails, &mut watch, output) {}
     for id in 0..tails.len() {
         watch.take(EventKind::Ended { source: SourceId(u16::try_from(id).unwrap_or(u16::MAX)) });
     }
     watch.take(EventKind::Exited { code: status.code(), signal: status.signal() });
     let _ = Ended { code: status.code(), signal: status.signal() }.write(place);
-    if running.has_survivors() {
-        super::say("oomph: processes that the command started are still running; they were left alone");
-    }
+    tell_survivors(pid, &child::run_of(&spool));
     if !status.success() {
         tell(care, &watch.session, status);
     }
@@ -177,8 +190,26 @@ fn identity(pid: u32) -> Identity {
 }
 
 /// Samples the machine while the command runs.
-fn sample(care: &CareArgs, _running: &Running, events: SyncSender<Event>) -> Option<Sampling> {
-    (!care.no_gpu).then(|| gpu::spawn(Duration::from_secs(1), events))
+fn sample(care: &CareArgs, pid: u32, events: SyncSender<Event>) -> (Option<Sampling>, Watching) {
+    let gpus = (!care.no_gpu).then(|| gpu::spawn(Duration::from_secs(1), events.clone()));
+    let places = Places::of_this_machine(super::jobs::proc_folder());
+    (gpus, host::spawn(places, Some(pid), events))
+}
+
+/// Names the processes that go on after the command. They are left alone.
+fn tell_survivors(leader: u32, run: &str) {
+    let left = leftovers::survivors(&super::jobs::proc_folder(), leader, run);
+    if left.is_empty() {
+        return;
+    }
+    let (are, them) = if left.len() == 1 { ("process is", "it was") } else { ("processes are", "they were") };
+    super::say(&format!("oomph: {} {are} still running that the command started; {them} left alone:", left.len()));
+    for survivor in left.iter().take(SURVIVORS) {
+        super::say(&format!("oomph:   {} {}", survivor.pid, survivor.command));
+    }
+    if let Some(more @ 1..) = left.len().checked_sub(SURVIVORS) {
+        super::say(&format!("oomph:   and {more} more"));
+    }
 }
 
 /// What is known of the run, and its recording.
@@ -187,6 +218,8 @@ struct Watch {
     recorder: Option<Arc<Recorder>>,
     /// When the room on the disk was last looked at.
     disk: Option<Instant>,
+    /// When the command's dead were last let go.
+    reaped: Option<Instant>,
 }
 
 impl Watch {
@@ -201,6 +234,14 @@ impl Watch {
         if short != told {
             let what = short.then(|| "the disk of its output is nearly full".into());
             self.take(EventKind::Trouble { source: SourceId(0), what });
+        }
+    }
+
+    /// As the first process of a container, oomph is who orphans are left to.
+    fn reap(&mut self, leader: u32) {
+        if self.reaped.is_none_or(|at| at.elapsed() > REAP) {
+            self.reaped = Some(Instant::now());
+            leftovers::reap(&super::jobs::proc_folder(), leader);
         }
     }
 

@@ -31,7 +31,7 @@ use crate::{
     },
 };
 
-use super::{calls, config, diagnose, frame, jobs, knobs::KnobArgs};
+use super::{calls, config, diagnose, frame, jobs, knobs::KnobArgs, machine::Machine};
 
 /// Events that may wait between the sources and who passes them on; each may hold a quarter of a mebibyte.
 const WAITING: usize = 32;
@@ -104,6 +104,8 @@ struct Target {
     given: Knobs,
     /// The command of a job that was found, for the recording.
     command: Option<Clean>,
+    /// Its process.
+    trainer: Option<u32>,
 }
 
 /// # Errors
@@ -117,7 +119,7 @@ pub fn run(args: &WatchArgs) -> Result<ExitCode> {
         bail!("--json prints one frame: give --once with it");
     }
     let (files, stdin) = find(&args.files)?;
-    let target = Target { files, stdin, given, command: None };
+    let target = Target { files, stdin, given, command: None, trainer: None };
     if args.once {
         return once(args, target);
     }
@@ -173,7 +175,13 @@ fn find_jobs(args: &WatchArgs, given: &Knobs) -> Result<ExitCode> {
         if files.is_empty() {
             return Err(found.why_nothing());
         }
-        Ok(Target { files, stdin: false, given: found.knobs(given), command: Some(found.command()) })
+        Ok(Target {
+            files,
+            stdin: false,
+            given: found.knobs(given),
+            command: Some(found.command()),
+            trainer: Some(found.job.root.pid),
+        })
     };
     match survey.jobs.as_slice() {
         [] => {
@@ -232,7 +240,7 @@ fn find_jobs(args: &WatchArgs, given: &Knobs) -> Result<ExitCode> {
 /// The threads behind a dashboard, and its recording.
 struct Running {
     sources: file::Tails,
-    _gpus: Option<crate::source::gpu::Sampling>,
+    _machine: Machine,
     recorder: Option<Arc<Recorder>>,
 }
 
@@ -241,8 +249,8 @@ impl Running {
     fn start(args: &WatchArgs, target: &Target, messages: SyncSender<Msg>) -> (Session, Self) {
         let (events, inbox) = sync_channel(WAITING);
         let sources = open(&target.files, target.stdin, &events);
-        let gpus =
-            (!args.no_gpu).then(|| crate::source::gpu::spawn(Duration::from_secs_f64(args.interval), events.clone()));
+        let interval = (!args.no_gpu).then(|| Duration::from_secs_f64(args.interval));
+        let machine = Machine::watch(interval, target.trainer, &events);
         drop(events);
         let recorder = if args.no_record { None } else { record(target) };
         let mut session = Session::new(target.given.clone());
@@ -250,7 +258,7 @@ impl Running {
             session.observe(super::record::listener(recorder));
         }
         pump(inbox, recorder.clone(), messages);
-        (session, Self { sources, _gpus: gpus, recorder })
+        (session, Self { sources, _machine: machine, recorder })
     }
 
     fn finish(self, session: &Session) {

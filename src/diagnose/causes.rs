@@ -55,6 +55,7 @@ pub fn judge(case: &Case<'_>) -> Vec<Cause> {
                 .into(),
         });
     }
+    super::measured::weigh(case, &mut causes);
     causes
 }
 

@@ -2,6 +2,7 @@
 
 mod causes;
 pub mod fixes;
+mod measured;
 mod plan;
 
 use crate::model::{

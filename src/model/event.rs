@@ -54,6 +54,8 @@ pub enum EventKind {
     Host { sample: HostSample },
     /// A line of the kernel's log (Xid, OOM killer).
     Kernel { text: Clean },
+    /// Why the kernel's log cannot be read; `None` when it can.
+    KernelLog { trouble: Option<Clean> },
 }
 
 /// Host memory at one moment. Unknown is `None`.
@@ -66,7 +68,24 @@ pub struct HostSample {
     pub cgroup_used_bytes: Option<u64>,
     pub shm_total_bytes: Option<u64>,
     pub shm_used_bytes: Option<u64>,
-    /// Resident memory of the trainer's process tree.
+    /// Times that the kernel killed a process of the cgroup because its memory ran out, since the cgroup was made.
+    pub cgroup_oom_kills: Option<u64>,
+    /// Resident memory of the trainer's process tree: what each process has for itself, and once what they share.
     pub trainer_rss_bytes: Option<u64>,
+    pub trainer_processes: Option<u32>,
     pub cpu_percent: Option<f32>,
+    /// A look between two whole ones, taken because memory is nearly full.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub fine: bool,
+}
+
+impl HostSample {
+    /// The memory that will run out first: bytes in use and the limit, of the cgroup where it has one below the machine's.
+    pub fn pressed(&self) -> Option<(u64, u64)> {
+        let cgroup = self.cgroup_used_bytes.zip(self.cgroup_limit_bytes);
+        let machine =
+            self.total_bytes.zip(self.available_bytes).map(|(total, free)| (total.saturating_sub(free), total));
+        let free = |(used, limit): &(u64, u64)| limit.saturating_sub(*used);
+        cgroup.into_iter().chain(machine).min_by_key(free)
+    }
 }

@@ -16,6 +16,8 @@ pub enum GpuReading {
         why: Clean,
         advice: Clean,
     },
+    /// Memory alone, between two whole samples, because a card is nearly full: UUID and bytes in use of those that moved.
+    Memory(Vec<(String, Bytes)>),
 }
 
 /// One GPU at one moment. Known by its UUID; the index is only the driver's order.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{
     Clean,
+    curve::Curve,
     failure::{Evidence, Memory, Numbers, OtherProcess, Phase, Place},
 };
 
@@ -43,6 +44,10 @@ pub struct Incident {
     /// Lines around the message that a judge may need, oldest first, without the traceback.
     pub context: Vec<Evidence>,
     pub echoes: Vec<Evidence>,
+    /// How the memory that ran out had filled, where it was watched.
+    pub curve: Option<Curve>,
+    /// What was seen beside the text: counters, the kernel's log.
+    pub seen: Vec<Evidence>,
     /// Figures that are no sizes: `tokens_needed`, `tokens_available`, `exit_code`, `signal`, `shape_elements`, …
     pub details: BTreeMap<&'static str, f64>,
 }

@@ -5,6 +5,7 @@
 pub mod architecture;
 mod bytes;
 mod clean;
+pub mod curve;
 pub mod estimate;
 pub mod event;
 pub mod failure;

@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use jiff::SignedDuration;
+
 use crate::model::{
     Bytes, Clean, Timestamp,
     gpu::{GpuReading, GpuSample},
@@ -9,6 +11,9 @@ use crate::model::{
 
 /// Samples of memory kept for each GPU.
 const KEEP: usize = 14_400;
+/// Fine looks at memory are kept this long, and so many at most (twenty a second).
+const FINE: SignedDuration = SignedDuration::from_mins(5);
+const KEEP_FINE: usize = 6_000;
 
 /// One GPU and its recent past.
 #[derive(Clone, Debug, Default)]
@@ -19,9 +24,29 @@ pub struct Gpu {
     pub peak_used: Option<Bytes>,
     /// Memory used and utilisation over time.
     pub history: VecDeque<(Timestamp, Option<Bytes>, Option<u32>)>,
+    /// Memory between those samples, near the limit, of the last minutes.
+    pub fine: VecDeque<(Timestamp, Bytes)>,
 }
 
 impl Gpu {
+    /// Memory over time, the fine looks of the last minutes in their places.
+    pub fn memory(&self) -> Vec<(Timestamp, Bytes)> {
+        let whole = self.history.iter().filter_map(|(at, used, _)| Some((*at, (*used)?)));
+        let mut all: Vec<_> = whole.chain(self.fine.iter().copied()).collect();
+        all.sort_by_key(|(at, _)| *at);
+        all
+    }
+
+    fn look(&mut self, at: Timestamp, used: Bytes) {
+        self.peak_used = self.peak_used.max(Some(used));
+        self.latest.memory_used = Some(used);
+        self.latest.memory_free = self.latest.memory_total.map(|total| Bytes(total.0.saturating_sub(used.0)));
+        self.fine.push_back((at, used));
+        while self.fine.len() > KEEP_FINE || self.fine.front().is_some_and(|(old, _)| at.duration_since(*old) > FINE) {
+            self.fine.pop_front();
+        }
+    }
+
     /// Keeps who it is and what holds for good; the figures of a moment that has passed go.
     fn forget(&mut self, why: &str) {
         let GpuSample { uuid, index, name, pci_bus_id, lost, memory_total, power_limit_w, .. } =
@@ -55,6 +80,13 @@ impl Gpus {
             GpuReading::Unavailable { why, advice } => {
                 self.by_uuid.values_mut().for_each(|gpu| gpu.forget(why.as_str()));
                 self.unavailable = Some((why, advice));
+            }
+            GpuReading::Memory(looks) => {
+                for (uuid, used) in looks {
+                    if let Some(gpu) = self.by_uuid.get_mut(&uuid).filter(|gpu| gpu.lost_since.is_none()) {
+                        gpu.look(at, used);
+                    }
+                }
             }
             GpuReading::Samples(samples) => {
                 self.unavailable = None;

@@ -1,7 +1,9 @@
 //! What is known about a run: the one fold over events. No IO, no clock: time is in the events.
 
 pub mod alerts;
+mod autopsy;
 pub mod gpus;
+pub mod host;
 pub mod ink;
 pub mod log;
 pub mod pyramid;
@@ -132,7 +134,13 @@ pub struct Session {
     pub gpus: Gpus,
     pub host: Option<HostSample>,
     pub child: Child,
+    /// Host memory over time.
+    pub host_past: host::Past,
     pub kernel: Vec<(Timestamp, Clean)>,
+    /// Why the kernel's log cannot be read, where somebody tried.
+    pub kernel_unread: Option<Clean>,
+    /// What was seen beside the text at each failure, when it was first read: later samples do not change it.
+    autopsies: autopsy::Autopsies,
     /// Settings given from outside (`--config`, `--set`, …); the logs' own facts are added to them.
     given: Knobs,
     knobs: Knobs,
@@ -247,9 +255,14 @@ impl Session {
                 self.child.exited = Some(at);
                 self.child.code = code;
                 self.child.signal = signal;
+                self.judge();
             }
             EventKind::Gpu { reading } => self.gpus.apply(at, reading),
-            EventKind::Host { sample } => self.host = Some(sample),
+            EventKind::Host { sample } => {
+                self.host_past.apply(at, &sample);
+                self.host = Some(sample);
+            }
+            EventKind::KernelLog { trouble } => self.kernel_unread = trouble,
             EventKind::Kernel { text } => self.kernel.push((at, text)),
         }
     }
@@ -370,7 +383,10 @@ impl Session {
     /// Judges everything found so far anew.
     fn judge(&mut self) {
         self.learn_knobs();
-        let incidents: Vec<_> = self.sources.values().flat_map(|source| source.live.incidents()).collect();
+        let mut incidents: Vec<_> = self.sources.values().flat_map(|source| source.live.incidents()).collect();
+        let mut autopsies = std::mem::take(&mut self.autopsies);
+        autopsies.perform(self, &mut incidents);
+        self.autopsies = autopsies;
         self.diagnosis = (!incidents.is_empty()).then(|| diagnose::diagnose(&incidents, &self.knobs));
         if let (Some(diagnosis), Some(now)) = (&self.diagnosis, self.now) {
             self.observer.tell(now, Learnt::Diagnosis(diagnosis));

@@ -28,6 +28,8 @@ use signal_hook::consts::{SIGCONT, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
 
 use crate::model::Clean;
 
+use super::leftovers::RUN;
+
 /// Signals that are passed on to the child's process group, once each time they come. SIGHUP is not: a lost SSH line
 /// is no reason to end a training.
 const FORWARDED: [i32; 6] = [SIGTERM, SIGINT, SIGQUIT, SIGUSR1, SIGUSR2, SIGCONT];
@@ -152,6 +154,12 @@ fn through_a_pipe(
     Ok((input, pump))
 }
 
+/// The run's id: the name of the folder that its output lies in.
+pub fn run_of(spool: &Spool) -> String {
+    let folder = spool.stdout.parent().and_then(Path::file_name);
+    folder.map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
+}
+
 /// Whether standard output and standard error lead to different places.
 pub fn outputs_are_apart() -> bool {
     let place = |fd: &str| std::fs::metadata(format!("/proc/self/fd/{fd}")).map(|m| (m.dev(), m.ino(), m.rdev())).ok();
@@ -162,7 +170,6 @@ pub fn outputs_are_apart() -> bool {
 #[derive(Debug)]
 pub struct Running {
     child: Child,
-    pid: Pid,
     ended: Arc<AtomicBool>,
     signals: signal_hook::iterator::Handle,
     pumps: Pumps,
@@ -220,6 +227,7 @@ pub fn start(command: &[std::ffi::OsString], spool: &Spool, stdin: Stdio) -> Res
         .arg("exec-child")
         .arg("--")
         .args(command)
+        .env(RUN, run_of(spool))
         .stdin(stdin)
         .stdout(stdout)
         .stderr(stderr)
@@ -244,7 +252,7 @@ pub fn start(command: &[std::ffi::OsString], spool: &Spool, stdin: Stdio) -> Res
             }
         }
     });
-    Ok(Running { child, pid, ended, signals: handle, pumps })
+    Ok(Running { child, ended, signals: handle, pumps })
 }
 
 impl Running {
@@ -266,11 +274,6 @@ impl Running {
     /// Who fills the spool files, where the command does not do so itself.
     pub fn take_pumps(&mut self) -> Pumps {
         std::mem::take(&mut self.pumps)
-    }
-
-    /// Processes of the child's group that are still there.
-    pub fn has_survivors(&self) -> bool {
-        rustix::process::test_kill_process_group(self.pid).is_ok()
     }
 }
 

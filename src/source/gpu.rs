@@ -21,6 +21,7 @@ use nvml_wrapper::{
     error::NvmlError,
 };
 
+use super::pace::Pace;
 use crate::model::{
     Bytes, Clean, Event, EventKind,
     gpu::{GpuProcess, GpuReading, GpuSample},
@@ -183,7 +184,9 @@ pub fn helper(interval: Duration) {
                     if gone {
                         break;
                     }
-                    thread::sleep(interval.saturating_sub(started.elapsed()));
+                    if !reader.look_at_memory(started, interval) {
+                        return;
+                    }
                 }
                 let pause = again;
                 again = (again * 2).min(Duration::from_mins(1));
@@ -259,13 +262,54 @@ struct Reader<'a> {
     /// GPUs that were lost when they were last asked, and when that was.
     lost: BTreeMap<u32, (Instant, GpuSample)>,
     foreign: bool,
+    /// How finely each GPU's memory is looked at, and what was told of it last: UUID, bytes in use and bytes in all.
+    memory: BTreeMap<u32, (Pace, String, u64, u64)>,
 }
 
 impl<'a> Reader<'a> {
     fn new(nvml: &'a Nvml) -> Self {
         // The number of the first pid namespace of a Linux system, where the driver's pids are ours.
         let own = std::fs::read_link("/proc/self/ns/pid").is_ok_and(|l| l.to_string_lossy() == "pid:[4026531836]");
-        Self { nvml, slow: BTreeMap::new(), names: BTreeMap::new(), lost: BTreeMap::new(), foreign: !own }
+        Self {
+            nvml,
+            slow: BTreeMap::new(),
+            names: BTreeMap::new(),
+            lost: BTreeMap::new(),
+            foreign: !own,
+            memory: BTreeMap::new(),
+        }
+    }
+
+    /// Waits for the next whole look, and meanwhile looks at the memory of those GPUs that are nearly full: with the one
+    /// cheap call, and telling only what moved. False when nobody listens any more.
+    fn look_at_memory(&mut self, started: Instant, interval: Duration) -> bool {
+        loop {
+            let now = Instant::now();
+            let fine = self.memory.values_mut().filter_map(|(pace, _, used, total)| {
+                let free = total.saturating_sub(*used);
+                pace.next(now, free, *total)
+            });
+            let fine = fine.min();
+            let left = interval.saturating_sub(started.elapsed());
+            let Some(fine) = fine.filter(|fine| *fine < left) else {
+                thread::sleep(left);
+                return true;
+            };
+            thread::sleep(fine);
+            let mut moved = Vec::new();
+            for (index, (_, uuid, told, total)) in &mut self.memory {
+                let info = self.nvml.device_by_index(*index).and_then(|device| device.memory_info());
+                // What went wrong the next whole look tells.
+                let Ok(info) = info else { continue };
+                if info.used <= info.total && info.used.abs_diff(*told) > *total / 2000 {
+                    *told = info.used;
+                    moved.push((uuid.clone(), Bytes(info.used)));
+                }
+            }
+            if !moved.is_empty() && !say(&GpuReading::Memory(moved)) {
+                return false;
+            }
+        }
     }
 
     fn read(&mut self) -> GpuReading {
@@ -288,6 +332,16 @@ impl<'a> Reader<'a> {
                     samples.push(self.without_figures(index, &error));
                     silent = Some(error);
                 }
+            }
+        }
+        self.memory.retain(|index, _| *index < count);
+        for s in &samples {
+            match (s.memory_used, s.memory_total) {
+                (Some(used), Some(total)) => {
+                    let known = self.memory.entry(s.index).or_default();
+                    (known.1, known.2, known.3) = (s.uuid.clone(), used.0, total.0);
+                }
+                _ => drop(self.memory.remove(&s.index)),
             }
         }
         match silent {

@@ -394,9 +394,12 @@ fn name(kind: &EventKind) -> &'static str {
         EventKind::Ended { .. } => "ended",
         EventKind::Started { .. } => "started",
         EventKind::Exited { .. } => "exited",
+        EventKind::Gpu { reading: GpuReading::Memory(_) } => "gpu_memory",
         EventKind::Gpu { .. } => "gpu",
+        EventKind::Host { sample } if sample.fine => "host_memory",
         EventKind::Host { .. } => "host",
         EventKind::Kernel { .. } => "kernel",
+        EventKind::KernelLog { .. } => "kernel_log",
     }
 }
 

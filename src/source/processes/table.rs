@@ -136,7 +136,7 @@ pub fn start_of(proc: &Path, pid: u32) -> Option<u64> {
 
 fn read(proc: &Path, pid: u32, own: &Namespaces, boot: Option<u64>) -> Option<Process> {
     let folder = proc.join(pid.to_string());
-    let Stat { name, state, parent, start } = stat(&std::fs::read_to_string(folder.join("stat")).ok()?)?;
+    let Stat { name, state, parent, start, .. } = stat(&std::fs::read_to_string(folder.join("stat")).ok()?)?;
     let command = text(&folder.join("cmdline")).unwrap_or_default();
     // Kernel threads and the dead have no command and write nothing.
     if command.is_empty() || matches!(state, 'Z' | 'X') {
@@ -178,11 +178,46 @@ fn text(path: &Path) -> Option<Vec<u8>> {
     Some(bytes)
 }
 
-struct Stat {
-    name: String,
-    state: char,
-    parent: u32,
-    start: u64,
+/// What `/proc/PID/stat` says of a process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stat {
+    pub name: String,
+    /// `R`, `S`, `Z`, … as in proc(5).
+    pub state: char,
+    pub parent: u32,
+    /// Its session: `oomph run` gives the trainer one of its own, which its children keep when their parents die.
+    pub session: u32,
+    pub start: u64,
+}
+
+/// Every process with what its `stat` says, cheaply.
+pub fn stats(proc: &Path) -> BTreeMap<u32, Stat> {
+    let Ok(entries) = std::fs::read_dir(proc) else { return BTreeMap::new() };
+    let pids = entries.flatten().filter_map(|e| e.file_name().to_str()?.parse().ok()).take(MAX_PROCESSES);
+    pids.filter_map(|pid: u32| {
+        let text = std::fs::read_to_string(proc.join(pid.to_string()).join("stat")).ok()?;
+        Some((pid, stat(&text)?))
+    })
+    .collect()
+}
+
+/// The processes below `root`, itself included, and those of the session that it leads. The dead are left out.
+pub fn family(stats: &BTreeMap<u32, Stat>, root: u32) -> Vec<u32> {
+    let mut found: BTreeSet<u32> = BTreeSet::new();
+    for (pid, stat) in stats {
+        let mut path = vec![*pid];
+        let mut parent = stat.parent;
+        let mut is_below = *pid == root || stat.session == root;
+        while !is_below && parent > 0 && !path.contains(&parent) {
+            is_below = parent == root || found.contains(&parent);
+            path.push(parent);
+            parent = stats.get(&parent).map_or(0, |s| s.parent);
+        }
+        if is_below {
+            found.insert(*pid);
+        }
+    }
+    found.into_iter().filter(|pid| stats.get(pid).is_some_and(|s| !matches!(s.state, 'Z' | 'X'))).collect()
 }
 
 /// proc(5): the second field is the name in brackets and may hold anything, brackets too.
@@ -192,8 +227,9 @@ fn stat(text: &str) -> Option<Stat> {
     let mut fields = rest.split_ascii_whitespace();
     let state = fields.next()?.chars().next()?;
     let parent = fields.next()?.parse().ok()?;
-    let start = fields.nth(17)?.parse().ok()?;
-    Some(Stat { name: name.to_string(), state, parent, start })
+    let session = fields.nth(1)?.parse().unwrap_or(0);
+    let start = fields.nth(15)?.parse().ok()?;
+    Some(Stat { name: name.to_string(), state, parent, session, start })
 }
 
 fn open_files(folder: &Path) -> Option<BTreeMap<u32, Open>> {
