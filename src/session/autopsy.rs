@@ -138,8 +138,11 @@ fn curve_of(session: &Session, incident: &Incident) -> Option<Curve> {
     match incident.memory {
         Memory::Gpu => {
             let gpu = gpu_of(session, incident)?;
-            let total = incident.numbers.allowed_bytes.or(gpu.latest.memory_total.map(|b| b.0))?;
             let used: Vec<_> = gpu.memory().into_iter().map(|(at, used)| (at, used.0)).collect();
+            let most = used.iter().map(|(_, used)| *used).max()?;
+            // A limit of one process means nothing where others hold more than that.
+            let allowed = incident.numbers.allowed_bytes.filter(|allowed| most <= *allowed);
+            let total = allowed.or(gpu.latest.memory_total.map(|b| b.0))?;
             shape(&used, total, now).map(|found| found.named(format!("GPU {}", gpu.latest.index)))
         }
         Memory::Host => {
