@@ -105,15 +105,12 @@ fn message(record: &[u8]) -> Option<String> {
     let mut rest = line;
     while let Some((before, after)) = rest.split_once("\\x") {
         out.push_str(before);
-        match after.get(..2).and_then(|hex| u8::from_str_radix(hex, 16).ok()) {
-            Some(byte) => {
-                out.push(char::from(byte));
-                rest = after.get(2..).unwrap_or_default();
-            }
-            None => {
-                out.push_str("\\x");
-                rest = after;
-            }
+        if let Some(byte) = after.get(..2).and_then(|hex| u8::from_str_radix(hex, 16).ok()) {
+            out.push(char::from(byte));
+            rest = after.get(2..).unwrap_or_default();
+        } else {
+            out.push_str("\\x");
+            rest = after;
         }
     }
     out.push_str(rest);
