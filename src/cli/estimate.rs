@@ -167,8 +167,10 @@ fn table(knobs: &Knobs, capacity: &GpuCapacity) -> String {
     }
     let _ = writeln!(
         out,
-        "\n✗ does not fit {}, ~ too close to call. bfloat16 weights, micro-batch 4; --set changes what is assumed.",
-        Bytes(capacity.capacity_bytes)
+        "\n✗ does not fit {}, ~ too close to call. {} weights, micro-batch {}; --set changes what is assumed.",
+        Bytes(capacity.capacity_bytes),
+        base.str(Knob::Dtype).unwrap_or("bfloat16"),
+        base.u64(Knob::PerDeviceTrainBatchSize).unwrap_or(4),
     );
     out
 }

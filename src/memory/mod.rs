@@ -36,7 +36,11 @@ pub fn estimate(model: &Architecture, knobs: &Knobs, capacity: Option<GpuCapacit
         // vLLM takes its share of the whole card; asleep it gives back weights and cache while the trainer works.
         let share = (job.vllm_share * capacity.capacity_bytes as f64) as u64;
         if job.vllm_sleeps {
-            peak.device_bytes = peak.device_bytes.max(share + peak.allocated_bytes / 2);
+            // Awake again beside the trainer's weights and states, it can be what fills the card.
+            let awake = share + peak.allocated_bytes / 2;
+            for bytes in [&mut peak.device_bytes, &mut peak.low_bytes, &mut peak.high_bytes] {
+                *bytes = awake.max(*bytes);
+            }
             notes.push(Clean::new("vLLM asleep is counted as holding nothing while training; its CUDA graphs stay"));
         } else {
             for bytes in [&mut peak.device_bytes, &mut peak.low_bytes, &mut peak.high_bytes] {
@@ -94,4 +98,37 @@ pub fn largest(model: &Architecture, knobs: &Knobs, capacity: &GpuCapacity) -> B
         }
     }
     found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Bytes;
+
+    /// A card shared with vLLM in sleep mode: the verdict comes from the same figure as the peak.
+    #[test]
+    fn a_sleeping_vllm_that_fills_the_card_never_fits() {
+        let model = models::find("Qwen/Qwen2.5-1.5B").unwrap();
+        let mut knobs = Knobs::default();
+        for (knob, value) in [
+            (Knob::Method, "grpo"),
+            (Knob::Dtype, "bfloat16"),
+            (Knob::PerDeviceTrainBatchSize, "4"),
+            (Knob::UseVllm, "true"),
+            (Knob::VllmEnableSleepMode, "true"),
+        ] {
+            knobs.put(knob, Value::guess(value), Origin::Set);
+        }
+        let capacity = GpuCapacity { capacity_bytes: 40 << 30, from: "test".into() };
+        for share in ["0.3", "0.6", "0.9", "1.0"] {
+            knobs.put(Knob::VllmGpuMemoryUtilization, Value::guess(share), Origin::Set);
+            let e = estimate(&model, &knobs, Some(capacity.clone()));
+            let p = &e.peak;
+            assert!(p.low_bytes <= p.device_bytes && p.device_bytes <= p.high_bytes, "{share}: {p:?}");
+            if p.device_bytes > capacity.capacity_bytes {
+                assert_ne!(e.verdict, Verdict::Fits, "{share}: {}", Bytes(p.device_bytes));
+            }
+        }
+        assert_ne!(estimate(&model, &knobs, Some(capacity)).verdict, Verdict::Fits);
+    }
 }

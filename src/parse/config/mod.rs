@@ -148,6 +148,16 @@ mod tests {
     }
 
     #[test]
+    fn a_trainer_is_given_the_name_of_its_model() {
+        let named = "NAME = 'Qwen/Qwen2.5-0.5B'\ntrainer = GRPOTrainer(model=NAME, args=GRPOConfig(bf16=True))\n";
+        check(&read("a.py", named).unwrap(), &[(Knob::Model, "Qwen/Qwen2.5-0.5B"), (Knob::Method, "grpo")]);
+        let literal = "trainer = trl.SFTTrainer(model=\"Qwen/Qwen3-4B\", args=SFTConfig(max_length=512))\n";
+        check(&read("a.py", literal).unwrap(), &[(Knob::Model, "Qwen/Qwen3-4B"), (Knob::SequenceLength, "512")]);
+        let object = "trainer = GRPOTrainer(model=policy, args=GRPOConfig(bf16=True))\n";
+        assert_eq!(read("a.py", object).unwrap().value(Knob::Model), None);
+    }
+
+    #[test]
     fn trl_yaml() {
         let text = "model_name_or_path: Qwen/Qwen2.5-1.5B\ndtype: bfloat16\nbf16: true\nper_device_train_batch_size: 8\nuse_peft: true\nlora_r: 16\nlora_target_modules: [q_proj, v_proj]\nload_in_4bit: true\noptim: adamw_torch\nmax_length: 1024\n";
         check(

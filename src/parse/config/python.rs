@@ -8,7 +8,7 @@ use crate::model::{Clean, knobs::Value};
 
 /// Calls whose arguments are settings, and the method that their name tells.
 static CALLS: LazyLock<Regex> = LazyLock::new(|| {
-    Regex::new(r"\b(?<name>(?:GRPO|SFT|DPO|KTO|RLOO|PPO|Reward|ORPO|CPO)Config|(?:Seq2Seq)?TrainingArguments|LoraConfig|BitsAndBytesConfig|(?:\w+\.)?from_pretrained|get_peft_model|(?:\w+\.)?LLM|(?:\w+\.)*Trainer)\(").expect("tested")
+    Regex::new(r"\b(?<name>(?:GRPO|SFT|DPO|KTO|RLOO|PPO|Reward|ORPO|CPO)Config|(?:Seq2Seq)?TrainingArguments|LoraConfig|BitsAndBytesConfig|(?:\w+\.)?from_pretrained|get_peft_model|(?:\w+\.)?LLM|(?:\w+\.)*\w*Trainer)\(").expect("tested")
 });
 static ASSIGNED: LazyLock<Regex> = LazyLock::new(|| {
     Regex::new(r#"(?m)^\s*(?<name>[A-Za-z_]\w*)\s*(?::[^=\n]+)?=\s*(?<value>"[^"\n]*"|'[^'\n]*'|[\w.+-]+)\s*(?:#.*)?$"#)
@@ -62,6 +62,13 @@ pub fn settings(text: &str) -> Vec<(String, Value)> {
             let Some(key) = argument.name("name").or(argument.name("key")) else { continue };
             let Some(value) = argument.name("value") else { continue };
             let key = if name == "LoraConfig" && key.as_str() == "r" { "lora_r" } else { key.as_str() };
+            // A trainer is given a model's name or a model: a variable that holds no text names none.
+            let named = || names.get(value.as_str()).copied().unwrap_or(value.as_str()).starts_with(['"', '\'']);
+            let key = match key {
+                "model" if name.ends_with("Trainer") && named() => "model_name_or_path",
+                "model" if name.ends_with("Trainer") => continue,
+                key => key,
+            };
             all.push((key.to_string(), resolve(value.as_str())));
         }
     }
