@@ -371,7 +371,8 @@ pub fn how<'a>(spec: &'a Spec, trainer: Option<&str>) -> Option<(&'a str, &'a st
     let find = |name: &str| spec.how.iter().find(|(f, _)| *f == name).copied();
     trainer
         .and_then(find)
-        .or_else(|| find("trl").filter(|_| trainer.is_none()))
+        // Where no framework is known, what plain PyTorch types is true for all of them.
+        .or_else(|| find("pytorch").filter(|_| trainer.is_none()))
         .or_else(|| find("transformers"))
         .or_else(|| find("pytorch"))
         .or_else(|| spec.how.first().copied())

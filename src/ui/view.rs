@@ -42,6 +42,31 @@ pub fn body(area: Rect) -> (Option<Rect>, Rect, Option<Rect>) {
 ///  d diagnosis  p paste  ? help  q quit                                      footer
 /// ```
 pub fn view(app: &App, theme: &Theme, frame: &mut Frame) {
+    draw(app, theme, frame);
+    if theme.glyphs.ascii() {
+        plain(frame);
+    }
+}
+
+/// Where only ASCII can be shown, that holds for the words and the log too: no cell keeps anything else.
+fn plain(frame: &mut Frame) {
+    for cell in &mut frame.buffer_mut().content {
+        if !cell.symbol().is_ascii() {
+            cell.set_symbol(match cell.symbol() {
+                "°" => " ",
+                "…" => "~",
+                "·" => ".",
+                "–" | "—" => "-",
+                "×" => "x",
+                "█" | "▉" | "▊" | "▋" => "#",
+                "▌" | "▍" | "▎" | "▏" => ":",
+                _ => "?",
+            });
+        }
+    }
+}
+
+fn draw(app: &App, theme: &Theme, frame: &mut Frame) {
     let area = frame.area();
     if area.width == 0 || area.height == 0 {
         return;
