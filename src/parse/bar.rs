@@ -71,9 +71,18 @@ impl<'a> Bar<'a> {
 
     /// Whether its name could be a training's.
     pub fn can_be_training(&self) -> bool {
-        let word = self.name.rsplit(|b| *b == b']').next().unwrap_or_default().trim_ascii_start();
-        !OTHER.iter().any(|other| word.get(..other.len()).is_some_and(|w| w.eq_ignore_ascii_case(other)))
+        !is_other_work(self.name)
     }
+}
+
+/// Whether a bar's name tells of loading, validating, saving: anything but training.
+pub fn is_other_work(name: &[u8]) -> bool {
+    let begins = |word: &[u8], with: &[u8]| word.get(..with.len()).is_some_and(|w| w.eq_ignore_ascii_case(with));
+    let first = name.rsplit(|b| *b == b']').next().unwrap_or_default().trim_ascii_start();
+    // `Epoch 3 Validation`.
+    let mut words = name.split(|b| !b.is_ascii_alphabetic());
+    OTHER.iter().any(|other| begins(first, other))
+        || words.any(|word| [&b"valid"[..], b"eval", b"test", b"sanity"].iter().any(|other| begins(word, other)))
 }
 
 /// The state that a bar's counts and times tell.

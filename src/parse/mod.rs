@@ -12,6 +12,8 @@ pub mod files;
 pub mod metrics;
 pub mod number;
 pub mod oom;
+mod prefix;
+mod runs;
 mod text;
 mod traceback;
 pub mod trainer_console;

@@ -4,6 +4,8 @@ use std::sync::LazyLock;
 
 use regex::Regex;
 
+use super::prefix;
+
 /// One logical line: what a program printed, without what loggers, launchers and web pages put around it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TextLine {
@@ -14,38 +16,6 @@ pub struct TextLine {
     pub rank: Option<u32>,
     pub text: String,
 }
-
-/// What stands before a message and is none of it. Tried again and again until none matches.
-static PREFIXES: LazyLock<Vec<Regex>> = LazyLock::new(|| {
-    [
-        r"^\s*\[(?:rank|RANK|Rank)[ :=_]?(?<rank>\d+)\]:?\s?",
-        r"^\s*(?:rank|RANK|Rank)[ :=_]?(?<rank>\d+):\s?",
-        r"^\[default(?<rank>\d+)\]:\s?",
-        // Ray, vLLM: (WorkerDict pid=1, ip=10.0.0.1) (EngineCore_DP0 pid=1)
-        r"^\([A-Za-z_][\w.:\-]*(?:\(\))?(?: rank=(?<rank>\d+))?(?: pid=\d+)(?:, ip=[\d.]+)?\)\s?",
-        r"^\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:[.,]\d+)?(?:Z|\s?[+-]\d\d:?\d\d)?[\s|:\-]*",
-        r"^\[?\d\d[-/]\d\d(?:[-/]\d{2,4})? \d\d:\d\d:\d\d(?:[.,]\d+)?\]?[\s|:\-]*",
-        r"^\[\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:[.,]\d+)?[^\]]*\]\s*",
-        r"^[\w.]+ - (?:ERROR|INFO|WARNING|CRITICAL|DEBUG) - ",
-        r"^\[?(?:ERROR|INFO|WARNING|WARN|CRITICAL|DEBUG|FATAL|FAILED)\]?(?:\s*[:|\-]+\s*|\s+)",
-        r"^\[[\w.\-/]+\.(?:py|cpp|cc|cu|rs):\d+(?::\w+)?\]\s*",
-        r"^[\w.\-/]+\.py:\d+(?::\w+)?[\s|:\-]+",
-        r"^\[?[WEIF]\d{3,4} \d\d:\d\d:\d\d(?:\.\d+)?[^\]]*?\]\s?",
-        r"^\[resource\.labels[^\]]*\]\s*",
-        r"^\[\d+\.\d+s\]\s+",
-        r"^[A-Za-z][\w.\-]*[-_]\d+\s+\|\s",
-        r"^\s*(?<rank>\d{1,3}):\s\s*(?:(?-u)\b|\[)",
-        r"^E\s{2,}",
-        r"^(?:>\s?)+",
-        r"^(?:\w{3}\s+\d+ \d\d:\d\d:\d\d \S+ )?kernel:\s*",
-        r"^\[\s*\d+\.\d{3,6}\]\s",
-        r"^\[AutoTuner\]\s*",
-        r"^(?:worker|node|host)-?(?<rank>\d+):\s",
-    ]
-    .iter()
-    .map(|p| Regex::new(p).expect("the list is tested"))
-    .collect()
-});
 
 /// Escape sequences, in full or as they remain when the escape byte was lost by pasting.
 static ANSI: LazyLock<Regex> = LazyLock::new(|| {
@@ -204,34 +174,11 @@ fn unfold(text: &str) -> Vec<String> {
         .collect()
 }
 
-/// A line without what loggers and launchers put before it, and the rank that they name.
-pub fn without_prefix(text: &str) -> (Option<u32>, String) {
-    // Nearly every line begins with its own text.
-    let first = text.trim_start().as_bytes().first().copied().unwrap_or(b' ');
-    let may = matches!(first, b'[' | b'(' | b'>' | b'0'..=b'9' | b'I' | b'W' | b'E' | b'F')
-        || text.get(..40).unwrap_or(text).contains([':', '|']);
-    if may { strip(text) } else { (None, text.to_string()) }
-}
-
 /// Strips prefixes, and remembers the first rank that one names.
 fn strip(text: &str) -> (Option<u32>, String) {
-    let mut rank = None;
-    let mut rest = text;
-    for _ in 0..8 {
-        let Some((prefix, found)) = PREFIXES.iter().enumerate().find_map(|(n, p)| Some((n, p.captures(rest)?))) else {
-            break;
-        };
-        let Some(whole) = found.get(0).filter(|m| m.end() > 0) else { break };
-        // A number and a colon is a rank only before something that looks printed; a traceback's own lines are no prefix.
-        let end = if prefix == 15 {
-            whole.end() - usize::from(rest.as_bytes().get(whole.end() - 1) == Some(&b'['))
-        } else {
-            whole.end()
-        };
-        rank = rank.or_else(|| found.name("rank")?.as_str().parse().ok());
-        rest = &rest[end..];
-    }
-    (rank, REPEATED.replace(rest.trim_end(), "").into_owned())
+    let found = prefix::find(text.as_bytes());
+    let rest = text.get(found.end..).unwrap_or(text).trim_end();
+    (found.rank, REPEATED.replace(rest, "").into_owned())
 }
 
 /// Takes away the numbers that a page or an editor put before each line, when they ascend. Gives the lines that had one

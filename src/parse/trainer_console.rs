@@ -13,7 +13,7 @@ use super::{
     bar::{Bar, progress},
     dict_line::DictLines,
     files::keys::{Keys, Plan},
-    metrics::Record,
+    metrics::{At, Record},
 };
 
 /// Reads frames: what stands between line breaks and carriage returns.
@@ -32,29 +32,18 @@ pub struct TrainerConsole {
     blanked: bool,
     /// A point that waits for the bar to be drawn again.
     pending: Option<Point>,
-    last: (Option<u64>, Option<f64>),
-    segment: u32,
     points: u64,
     finished: bool,
     dialect: Option<&'static str>,
     scratch: Vec<(Clean, f64)>,
-    /// The rank that the prefix of the line names, and what the first rank said last.
+    /// The rank that the prefix of the line names.
     rank: Option<u32>,
-    first_said: Option<(u32, Vec<(Clean, f64)>)>,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Counts {
     done: u64,
     total: u64,
-}
-
-/// Where a frame stands in its source.
-#[derive(Clone, Copy, Debug)]
-pub struct At {
-    /// 1-based.
-    pub line: u64,
-    pub byte: u64,
 }
 
 impl TrainerConsole {
@@ -69,7 +58,7 @@ impl TrainerConsole {
         while !rest.is_empty() {
             let dict = memchr::memchr_iter(b'{', rest).find(|at| rest.get(at + 1) == Some(&b'\''));
             let before = dict.unwrap_or(rest.len());
-            self.rank = rank_of(&rest[..before]);
+            self.rank = at.rank.or_else(|| rank_of(&rest[..before]));
             understood |= before > 0 && self.before(&rest[..before], out);
             let Some(dict) = dict else { break };
             let Some(length) = self.dict(&rest[dict..], at, out) else { break };
@@ -80,7 +69,12 @@ impl TrainerConsole {
     }
 
     /// Bars and banners.
-    fn before(&mut self, mut text: &[u8], out: &mut Vec<Record>) -> bool {
+    fn before(&mut self, text: &[u8], out: &mut Vec<Record>) -> bool {
+        self.bars(text, out) || memchr::memchr(b'=', text).is_some() && self.banner(text)
+    }
+
+    /// Reads the bars of a frame, and nothing else.
+    pub fn bars(&mut self, mut text: &[u8], out: &mut Vec<Record>) -> bool {
         let mut understood = false;
         while let Some(bar) = Bar::find(text) {
             self.bar(&bar, out);
@@ -88,9 +82,6 @@ impl TrainerConsole {
             text = &text[bar.length..];
             self.blanked = text.len() > 8 && text.iter().all(|b| *b == b' ');
             understood = true;
-        }
-        if !understood && memchr::memchr(b'=', text).is_some() {
-            understood = self.banner(text);
         }
         understood
     }
@@ -161,15 +152,7 @@ impl TrainerConsole {
         self.scratch = Vec::with_capacity(pairs.len());
         let mut point = self.plans[which].point(pairs);
         (point.line, point.byte) = (at.line, at.byte);
-        point.rank = self.rank;
-        if let Some(rank) = self.rank {
-            // The same numbers under another rank's name are the same point.
-            let same = |(first, said): &(u32, Vec<(Clean, f64)>)| *first != rank && same_pairs(said, &point.raw);
-            if self.first_said.as_ref().is_some_and(same) {
-                return length;
-            }
-            self.first_said = Some((rank, point.raw.clone()));
-        }
+        (point.rank, point.time) = (self.rank, at.time.or(point.time));
         // ms-swift says it in a text: 'global_step/max_steps': '2/4389'.
         if let Some((step, total)) = length.and_then(|l| text.get(..l)).and_then(step_of_total) {
             point.step = Some(step);
@@ -197,18 +180,8 @@ impl TrainerConsole {
             point.step = self.training.map(|p| p.done);
             point.step_guessed = point.step.is_some();
         }
-        if point.kind == PointKind::Train {
-            let (step, epoch) = self.last;
-            // After the end of a run even the same step is another run's.
-            let limit = u64::from(self.finished);
-            let back = step.zip(point.step).is_some_and(|(last, new)| new < last + limit)
-                || (point.step.is_none() && epoch.zip(point.epoch).is_some_and(|(last, new)| new < last));
-            self.segment += u32::from(back);
-            self.last = (point.step, point.epoch);
-            self.points += 1;
-        }
+        self.points += u64::from(point.kind == PointKind::Train);
         self.finished = point.kind == PointKind::Final;
-        point.segment = self.segment;
         out.push(Record::Point(point));
     }
 
@@ -227,10 +200,6 @@ impl TrainerConsole {
         self.training.map(|counts| progress(counts.done, counts.total, &self.times))
     }
 
-    pub fn segments(&self) -> u32 {
-        self.segment + 1
-    }
-
     /// Points of the training so far.
     pub fn points(&self) -> u64 {
         self.points
@@ -241,14 +210,10 @@ impl TrainerConsole {
     }
 }
 
-fn same_pairs(a: &[(Clean, f64)], b: &[(Clean, f64)]) -> bool {
-    a.len() == b.len() && a.iter().zip(b).all(|((n, x), (m, y))| n == m && x.to_bits() == y.to_bits())
-}
-
-/// The rank that a short prefix before a dictionary names.
-fn rank_of(prefix: &[u8]) -> Option<u32> {
-    let prefix = std::str::from_utf8(prefix).ok().filter(|p| (2..64).contains(&p.len()))?;
-    super::text::without_prefix(&format!("{prefix}x")).0
+/// The rank that stands right before a dictionary, after a bar: `… 1.65s/it][rank1]:{'loss': …`.
+fn rank_of(before: &[u8]) -> Option<u32> {
+    let start = memchr::memrchr(b'[', before)?;
+    super::prefix::find(&before[start..]).rank
 }
 
 /// The step and the total that ms-swift puts into one value.

@@ -121,7 +121,7 @@ impl Stretch {
     fn pass_on(&mut self, put: Put<'_>) {
         let precision = self.precision();
         for record in self.records.drain(..) {
-            if let Record::Point(point) = record {
+            if let Record::Point(point) | Record::Rank(point) = record {
                 put(precision, point);
             }
         }

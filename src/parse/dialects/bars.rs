@@ -7,11 +7,8 @@ use std::sync::LazyLock;
 use regex::Regex;
 
 use crate::{
-    model::{
-        Clean,
-        metric::{Point, PointKind},
-    },
-    parse::files::keys,
+    model::{Clean, metric::Point},
+    parse::{files::keys, metrics::At},
 };
 
 use super::pairs::{self, Number, Style};
@@ -34,13 +31,8 @@ static TORCHTUNE: LazyLock<Regex> =
 static KERAS_EPOCH: LazyLock<Regex> =
     LazyLock::new(|| Regex::new(r"^Epoch (?<epoch>\d+)/(?<epochs>\d+)\s*$").expect("tested"));
 static KERAS: LazyLock<Regex> = LazyLock::new(|| {
-    Regex::new(r"^\s*(?<done>\d+)/(?<total>\d+|Unknown)\s+(?:\[[=>.]*\]\s+-|[━╸─╺ ]+|-)\s*(?:[\d:hms]+\s+)?(?:-\s+)?(?:[\d.]+[mun]?s/(?:step|epoch|sample)\s+)?-\s+(?<rest>\w[\w ]*: .*)$").expect("tested")
+    Regex::new(r"^\s*(?<done>\d+)/(?<total>\d+|Unknown)\s+(?:\[[=>.]*\]\s+-|[━╸─╺ ]+|-)?\s*(?:[\d:hms]+\s+)?(?:-\s+)?(?:[\d.]+[mun]?s/(?:step|epoch|sample)\s+)?-\s+(?<rest>\w[\w ]*: .*)$").expect("tested")
 });
-/// Words of bars that are no training.
-static OTHER_BAR: LazyLock<Regex> = LazyLock::new(|| {
-    Regex::new(r"(?i)valid|eval|sanity|test|generat|load|map|token|predict|download").expect("tested")
-});
-
 /// The bar that is being drawn.
 #[derive(Debug, Default)]
 pub struct Bars {
@@ -51,8 +43,18 @@ pub struct Bars {
 }
 
 impl Bars {
+    /// Whether a frame can hold metrics; asked of every frame of every log.
+    pub fn may(&self, frame: &[u8]) -> bool {
+        let has = |word: &str| memchr::memmem::find(frame, word.as_bytes()).is_some();
+        let postfix = memchr::memchr2(b'=', b'{', frame).is_some() && memchr::memchr(b'[', frame).is_some();
+        postfix
+            || self.keras_epoch.is_some() && memchr::memchr(b'/', frame).is_some()
+            || frame.trim_ascii_start().starts_with(b"Epoch ")
+            || has("|Loss: ")
+    }
+
     /// Reads one frame; `give` gets the point of a step when the next step begins.
-    pub fn frame(&mut self, text: &str, give: &mut dyn FnMut(Point)) -> bool {
+    pub fn frame(&mut self, text: &str, at: At, give: &mut dyn FnMut(Point)) -> bool {
         if let Some(c) = KERAS_EPOCH.captures(text) {
             self.close(give);
             self.keras_epoch = c.name("epoch").and_then(|m| m.as_str().parse().ok());
@@ -63,7 +65,7 @@ impl Bars {
         {
             self.dialect = Some("Keras");
             let rest = c.name("rest").map_or("", |m| m.as_str());
-            let mut point = point(&pairs::read(rest, Style::Colon));
+            let mut point = point(at, &pairs::read(rest, Style::Colon));
             point.epoch = self.keras_epoch;
             self.draw(point, (self.keras_epoch.unwrap_or(0.0) as u64, 0), give);
             return true;
@@ -72,7 +74,7 @@ impl Bars {
             self.dialect = Some("torchtune");
             let number = |name: &str| c.name(name).and_then(|m| m.as_str().parse::<u64>().ok());
             let Some(loss) = c.name("loss").and_then(|m| pairs::number(m.as_str())) else { return false };
-            let mut point = point(&[("loss".to_string(), loss)]);
+            let mut point = point(at, &[("loss".to_string(), loss)]);
             point.epoch = number("epoch").map(|e| e as f64);
             point.step = number("step");
             let key = (0, point.step.unwrap_or(0));
@@ -87,7 +89,7 @@ impl Bars {
             if found.is_empty() || done == 0 {
                 return true;
             }
-            let mut point = point(&found);
+            let mut point = point(at, &found);
             point.epoch = Some(epoch as f64);
             point.step = Some(epoch * number("total") + done);
             point.step_guessed = true;
@@ -97,13 +99,12 @@ impl Bars {
         }
         let Some(c) = TQDM.captures(text).or_else(|| ENDLESS.captures(text)) else { return false };
         let name = c.name("name").map_or("", |m| m.as_str());
-        if OTHER_BAR.is_match(name) {
+        if crate::parse::bar::is_other_work(name.as_bytes()) {
             return false;
         }
-        let found: Vec<(String, Number)> = pairs::read(c.name("rest").map_or("", |m| m.as_str()), Style::Postfix)
-            .into_iter()
-            .filter(|(n, _)| n != "v_num")
-            .collect();
+        let rest = c.name("rest").map_or("", |m| m.as_str());
+        let style = if rest.starts_with('{') { Style::Dict } else { Style::Postfix };
+        let found: Vec<(String, Number)> = pairs::read(rest, style).into_iter().filter(|(n, _)| n != "v_num").collect();
         if !found.iter().any(|(n, _)| n.contains("loss") || n.contains("reward") || n.contains("acc")) {
             return false;
         }
@@ -115,7 +116,7 @@ impl Bars {
         // `[1/3]` counts from one.
         let base = u64::from(name.contains('['));
         let epoch = EPOCH_NAME.captures(name).and_then(|c| c.name("epoch")?.as_str().parse::<u64>().ok());
-        let mut point = point(&found);
+        let mut point = point(at, &found);
         point.epoch = epoch.map(|e| e as f64);
         point.step = Some(epoch.map_or(done, |e| e.saturating_sub(base) * total + done));
         point.step_guessed = epoch.is_some();
@@ -156,8 +157,8 @@ impl Bars {
     }
 }
 
-fn point(found: &[(String, Number)]) -> Point {
-    let mut point = Point { kind: PointKind::Train, ..Point::default() };
+fn point(at: At, found: &[(String, Number)]) -> Point {
+    let mut point = at.point();
     for (name, number) in found {
         if let Some((to, factor)) = keys::canonical_name(name)
             && !point.canonical.iter().any(|(c, _)| *c == to)
@@ -177,7 +178,7 @@ mod tests {
         let mut bars = Bars::default();
         let mut got = Vec::new();
         for frame in frames {
-            bars.frame(frame, &mut |p| got.push(p));
+            bars.frame(frame, At::default(), &mut |p| got.push(p));
         }
         bars.close(&mut |p| got.push(p));
         let loss = |p: &Point| p.canonical.iter().find(|(n, _)| *n == "loss").map_or(f64::NAN, |(_, v)| *v);
@@ -225,7 +226,11 @@ mod tests {
     #[test]
     fn bars_without_metrics_are_left_to_others() {
         let mut bars = Bars::default();
-        assert!(!bars.frame("  2%|▏ | 10/500 [00:30<20:00, 2.45s/it]", &mut |_| {}));
-        assert!(!bars.frame("Validation DataLoader 0:  2%|▏ | 1/5 [00:01<00:04, 1.0it/s, loss=1]", &mut |_| {}));
+        assert!(!bars.frame("  2%|▏ | 10/500 [00:30<20:00, 2.45s/it]", At::default(), &mut |_| {}));
+        assert!(!bars.frame(
+            "Validation DataLoader 0:  2%|▏ | 1/5 [00:01<00:04, 1.0it/s, loss=1]",
+            At::default(),
+            &mut |_| {}
+        ));
     }
 }

@@ -1,9 +1,12 @@
 //! Trainers' text dialects that are data: one TOML file each, with samples.
 
 mod bars;
+mod blocks;
 mod dialect;
 pub mod lines;
 mod pairs;
+pub mod rows;
+mod tables;
 
 use std::{collections::BTreeSet, sync::LazyLock};
 
@@ -236,7 +239,7 @@ pub fn check(dialect: &Dialect, sample: &Sample) -> Result<(), String> {
     reader.finish(&mut records);
     let mut points = records.iter().filter_map(|r| match r {
         crate::parse::metrics::Record::Point(point) => Some(point),
-        crate::parse::metrics::Record::Progress(_) => None,
+        _ => None,
     });
     let Some(point) = points.next() else { return Err("no point".into()) };
     if !reader.dialects().contains(&dialect.name.as_str()) {

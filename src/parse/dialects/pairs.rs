@@ -42,7 +42,7 @@ static COLON: LazyLock<Regex> = LazyLock::new(|| {
 });
 static EQUALS: LazyLock<Regex> = LazyLock::new(|| {
     Regex::new(&format!(
-        r"(?<name>[A-Za-z_][\w./@()%\-]*)\s*=\s*\[?{WRAPPED}(?<value>{NUMBER})(?<unit>[A-Za-z%/]*)(?:,\s*\w+=[^()]*\))?"
+        r#"(?<name>[A-Za-z_][\w./@()%\-]*)\s*=\s*["'\[]?{WRAPPED}(?<value>{NUMBER})(?<unit>[A-Za-z%/]*)(?:,\s*\w+=[^()]*\))?"#
     ))
     .expect("tested")
 });
@@ -100,6 +100,14 @@ pub fn read(text: &str, style: Style) -> Vec<(String, Number)> {
         Style::Dict => dict(text),
         Style::Postfix => split(&mut text.split(", "), "="),
     }
+}
+
+/// Whether a line is made of names and numbers, and of hardly any other words: `step 5 loss 2.3 lr 0.1`.
+pub fn are_all_of(text: &str) -> bool {
+    let letters = |text: &str| text.chars().filter(|c| c.is_alphabetic()).count();
+    let named: usize = BLANK.captures_iter(text).filter_map(|c| c.get(0)).map(|m| letters(m.as_str())).sum();
+    let words = BLANK.captures_iter(text).filter_map(|c| c.name("name")).map(|m| m.as_str().split(' ').count()).max();
+    named > 0 && words <= Some(2) && letters(text) - named <= 5
 }
 
 /// A flat Python or JSON dictionary; what is no number is left out.

@@ -132,6 +132,7 @@ const NAMES: &[(&str, &str, f64)] = &[
     ("tokens/sec", "tokens_per_second", 1.0),
     ("tok/sec", "tokens_per_second", 1.0),
     ("tok/s", "tokens_per_second", 1.0),
+    ("throughput", "tokens_per_second", 1.0),
     ("tps", "tokens_per_second", 1.0),
     ("wps", "tokens_per_second", 1.0),
     ("samples_per_second", "samples_per_second", 1.0),
@@ -264,6 +265,9 @@ fn canonical_of_eval(key: &str) -> Option<(&'static str, f64)> {
         Some(("eval_loss", 1.0))
     } else if is(&["accuracy", "acc", "top1", "accuracy/top1"]) {
         Some(("accuracy", 1.0))
+    } else if key.strip_prefix("eval_").is_some_and(|rest| rest.ends_with("_loss")) {
+        // transformers with several validation sets: eval_{set}_loss.
+        Some(("eval_loss", 1.0))
     } else {
         None
     }

@@ -14,6 +14,7 @@ mod trainer_state;
 mod wandb;
 mod wire;
 
+pub use json::parse as parse_json;
 pub use tfevents::TfEvents;
 pub use trainer_state::TrainerState;
 pub use wandb::Wandb;

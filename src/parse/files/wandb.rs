@@ -243,7 +243,7 @@ impl Wandb {
         for record in self.scratch.drain(..) {
             match record {
                 Record::Point(point) if !self.has_history => self.held.push(point),
-                Record::Point(_) => {}
+                Record::Point(_) | Record::Rank(_) => {}
                 other @ Record::Progress(_) => out.push(other),
             }
         }

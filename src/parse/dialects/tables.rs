@@ -1,0 +1,106 @@
+//! Tables whose columns a header names: Ultralytics' training and validation, fastai.
+
+use std::sync::LazyLock;
+
+use regex::Regex;
+
+use crate::{
+    model::{
+        Clean,
+        metric::{Point, PointKind},
+    },
+    parse::{files::keys, metrics::At},
+};
+
+use super::pairs;
+
+static HEAD: LazyLock<Regex> = LazyLock::new(|| {
+    Regex::new(r"^\s*(?:Epoch\s+GPU_mem\s|Class\s+Images\s+Instances|epoch\s+train_loss\s+valid_loss)").expect("tested")
+});
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sort {
+    Fastai,
+    Train,
+    Validation,
+}
+
+/// The table that is being read.
+#[derive(Debug, Default)]
+pub struct Tables {
+    open: Option<(Sort, Vec<String>)>,
+    /// A row that is drawn again and again while its epoch lasts.
+    drawn: Option<Point>,
+    /// Epoch of the row before, which a validation's row belongs to.
+    epoch: Option<f64>,
+    pub dialect: Option<&'static str>,
+}
+
+impl Tables {
+    /// Whether a line may be a table's.
+    pub fn may(&self, frame: &[u8]) -> bool {
+        self.open.is_some()
+            || ["GPU_mem", "Box(P", "valid_loss"].iter().any(|w| memchr::memmem::find(frame, w.as_bytes()).is_some())
+    }
+
+    /// Reads a line or a frame; what it ends goes into `out`. False if it is no table's.
+    pub fn line(&mut self, line: &str, at: At, out: &mut Vec<Point>) -> bool {
+        if HEAD.is_match(line) {
+            self.close(out);
+            let sort = if line.trim_start().starts_with("Class") {
+                Sort::Validation
+            } else if line.contains("valid_loss") {
+                Sort::Fastai
+            } else {
+                Sort::Train
+            };
+            let line = line.split(": ").next().unwrap_or(line);
+            let columns = line.replace("Box(P", "P").replace(')', "").split_whitespace().map(str::to_string).collect();
+            self.open = Some((sort, columns));
+            self.dialect = Some(if sort == Sort::Fastai { "fastai" } else { "Ultralytics YOLO" });
+            return true;
+        }
+        let Some(point) = self.row(line, at) else { return false };
+        if point.kind == PointKind::Eval || self.drawn.as_ref().is_some_and(|d| d.epoch != point.epoch) {
+            self.close(out);
+        }
+        if self.open.as_ref().is_some_and(|(sort, _)| *sort == Sort::Train) {
+            self.epoch = point.epoch;
+            self.drawn = Some(point);
+        } else {
+            out.push(point);
+        }
+        true
+    }
+
+    fn row(&self, line: &str, at: At) -> Option<Point> {
+        let (sort, columns) = self.open.as_ref()?;
+        let cells: Vec<&str> = line.split(": ").next().unwrap_or(line).split_whitespace().collect();
+        if cells.len() != columns.len() {
+            return None;
+        }
+        let mut point = at.point();
+        for (name, cell) in columns.iter().zip(&cells) {
+            match name.as_str() {
+                "Epoch" | "epoch" => point.epoch = Some(cell.split('/').next()?.parse::<f64>().ok()?),
+                "Class" if *cell != "all" => return None,
+                "Class" | "Images" | "Instances" | "Size" | "time" => {}
+                _ => {
+                    let Some(n) = pairs::number(cell) else { continue };
+                    let known = (*sort == Sort::Fastai).then(|| keys::canonical_name(name)).flatten();
+                    point.canonical.extend(known.map(|(to, factor)| (to, n.value * factor)));
+                    point.raw.push((Clean::new(name), n.value));
+                }
+            }
+        }
+        if *sort == Sort::Validation {
+            (point.kind, point.epoch) = (PointKind::Eval, self.epoch);
+        }
+        (!point.raw.is_empty()).then_some(point)
+    }
+
+    /// Nothing more is drawn of the row.
+    pub fn close(&mut self, out: &mut Vec<Point>) {
+        out.extend(self.drawn.take());
+    }
+}
