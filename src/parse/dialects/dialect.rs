@@ -2,16 +2,20 @@
 
 use std::collections::BTreeMap;
 
-use regex::Regex;
+use regex::{Regex, RegexBuilder};
 use serde::Deserialize;
 
 use super::pairs::Style;
-use crate::model::metric::{CANONICAL, PointKind};
+use crate::model::{
+    Clean,
+    metric::{CANONICAL, PointKind},
+};
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct File {
     name: String,
+    #[serde(default)]
     url: String,
     line: Vec<RawLine>,
     /// Raw name to canonical name, where the common table does not say it; "" for none.
@@ -81,6 +85,8 @@ pub struct Dialect {
     pub skip: Vec<String>,
     pub first_epoch: u64,
     pub samples: Vec<Sample>,
+    /// The file that holds it, if it is the user's.
+    pub file: Option<Clean>,
 }
 
 /// Reads a dialect's file.
@@ -90,9 +96,17 @@ pub struct Dialect {
 pub fn read(text: &str) -> Result<Dialect, String> {
     let file: File = toml::from_str(text).map_err(|e| e.to_string())?;
     let mut lines = Vec::new();
-    for line in file.line {
+    for (nth, line) in file.line.into_iter().enumerate() {
+        if line.literal.is_empty() {
+            return Err(format!("[[line]] {}: `literal` is empty: give it words that stand in every such line", nth + 1));
+        }
+        let pattern = RegexBuilder::new(&line.pattern).size_limit(1 << 20).build();
+        let pattern = pattern.map_err(|e| format!("[[line]] {}: `pattern`: {e}", nth + 1))?;
+        if line.pairs.is_some() && !pattern.capture_names().flatten().any(|name| name == "pairs") {
+            return Err(format!("[[line]] {}: with `pairs` the pattern needs a group (?<pairs>…)", nth + 1));
+        }
         lines.push(Line {
-            pattern: Regex::new(&line.pattern).map_err(|e| e.to_string())?,
+            pattern,
             literal: line.literal,
             pairs: line.pairs,
             kind: if line.eval { PointKind::Eval } else { PointKind::Train },
@@ -104,7 +118,7 @@ pub fn read(text: &str) -> Result<Dialect, String> {
     for (raw, name) in file.canonical {
         let known = CANONICAL.iter().find(|c| **c == name).copied();
         if known.is_none() && !name.is_empty() {
-            return Err(format!("'{name}' is no canonical name"));
+            return Err(format!("[canonical] '{raw}': '{name}' is no canonical name; there are: {}", CANONICAL.join(", ")));
         }
         canonical.insert(raw, known);
     }
@@ -117,5 +131,6 @@ pub fn read(text: &str) -> Result<Dialect, String> {
         skip: file.skip,
         first_epoch: file.first_epoch,
         samples: file.sample,
+        file: None,
     })
 }

@@ -66,6 +66,9 @@ impl Batches {
     }
 }
 
+/// Lines of no known dialect.
+pub const GENERIC: &str = "name=number";
+
 /// Keys of which one must stand in a line of an unknown dialect before it is believed.
 pub static LOSS_LIKE: LazyLock<Regex> =
     LazyLock::new(|| Regex::new(r"(?i)loss|reward|accuracy|\bacc\b|perplexity|\bppl\b").expect("tested"));
@@ -176,6 +179,10 @@ impl OtherLines {
     /// Whether a line is one of which a bar or a dictionary is a part: such lines are read here before those are.
     pub fn takes(&mut self, frame: &[u8], at: At, out: &mut Vec<Record>) -> Taken {
         let has_bar = || memchr::memmem::find(frame, b"%|").is_some();
+        if let Some(found) = super::user_line(frame) {
+            self.understood(found, at, out);
+            return if has_bar() { Taken::ButItsBar } else { Taken::Yes };
+        }
         if OWN_LINES.is_match(frame)
             && let Some(found) = super::line(&String::from_utf8_lossy(frame), self.kept)
         {
@@ -310,7 +317,7 @@ impl OtherLines {
             }
         }
         point.raw = found.into_iter().map(|(name, number)| (Clean::new(&name), number.value)).collect();
-        self.kept.get_or_insert("name=number");
+        self.kept.get_or_insert(GENERIC);
         self.give(point, false, at, out);
         true
     }

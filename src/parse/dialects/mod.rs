@@ -3,14 +3,19 @@
 mod bars;
 mod blocks;
 mod dialect;
+pub mod draft;
 pub mod lines;
 mod pairs;
 pub mod rows;
 mod tables;
 
-use std::{collections::BTreeSet, sync::LazyLock};
+use std::{
+    collections::BTreeSet,
+    sync::{LazyLock, OnceLock},
+};
 
 use aho_corasick::AhoCorasick;
+use serde::Serialize;
 
 use crate::{
     model::{
@@ -56,31 +61,104 @@ const FILES: &[(&str, &str)] = &[
     ("yolact", include_str!("yolact.toml")),
 ];
 
-static DIALECTS: LazyLock<Vec<Dialect>> =
+/// Dialects that have readers of their own: name, where it is from, what tells it.
+const READERS: &[(&str, &str, &str)] = &[
+    ("hf-trainer", "https://github.com/huggingface/transformers", "Python dictionaries with a loss or an epoch, between frames of a bar"),
+    ("trl-sft", "https://github.com/huggingface/trl", "such dictionaries with mean_token_accuracy"),
+    ("trl-dpo", "https://github.com/huggingface/trl", "such dictionaries with rewards/chosen"),
+    ("trl-grpo", "https://github.com/huggingface/trl", "such dictionaries with completions/ or reward_std"),
+    ("trl-ppo", "https://github.com/huggingface/trl", "such dictionaries with objective/"),
+    ("Lightning", "https://github.com/Lightning-AI/pytorch-lightning", "bars named Epoch with metrics after their rate"),
+    ("tqdm", "https://github.com/tqdm/tqdm", "bars with metrics after their rate"),
+    ("Keras", "https://github.com/keras-team/keras", "`Epoch 1/5`, then `n/N … - loss: …`"),
+    ("fastai", "https://github.com/fastai/fastai", "a table headed epoch, train_loss, valid_loss"),
+    ("Ultralytics YOLO", "https://github.com/ultralytics/ultralytics", "tables headed Epoch GPU_mem and Class Images Instances"),
+    ("Composer", "https://github.com/mosaicml/composer", "blocks under `[batch=1/100]:`"),
+    ("Stable-Baselines3", "https://github.com/DLR-RM/stable-baselines3", "boxes of `| name | value |`"),
+    ("rsl_rl", "https://github.com/leggedrobotics/rsl_rl", "lists under `Learning iteration 1/100`"),
+    (rows::JSON_LINES, "https://jsonlines.org", "an object a line with a step or an epoch"),
+    (rows::CSV, "https://www.rfc-editor.org/rfc/rfc4180", "a header with a step or an epoch and a known name"),
+    (lines::GENERIC, "", "a step or an epoch and something like a loss on one line"),
+    ("tfevents", "https://github.com/tensorflow/tensorboard", "TensorBoard's record files"),
+    ("wandb-offline", "https://github.com/wandb/wandb", "W&B's .wandb files"),
+    ("trainer-state", "https://github.com/huggingface/transformers", "trainer_state.json"),
+    ("trackio", "https://github.com/gradio-app/trackio", "trackio's SQLite databases"),
+];
+
+/// The user's own dialects, tried before all others.
+static USER: OnceLock<Vec<Dialect>> = OnceLock::new();
+
+/// Adds the user's own dialects. To be called once, before anything is read; false if it is too late.
+pub fn add(user: Vec<Dialect>) -> bool {
+    USER.set(user).is_ok()
+}
+
+static BUILT_IN: LazyLock<Vec<Dialect>> =
     LazyLock::new(|| FILES.iter().filter_map(|(_, text)| read(text).ok()).collect());
 
-/// Every line kind of every dialect, found by one search for their literals.
+/// Every line kind of some dialects, found by one search for their literals.
 struct Index {
     search: AhoCorasick,
     /// For each literal its dialect and line.
-    places: Vec<(usize, usize)>,
+    places: Vec<(&'static Dialect, usize)>,
 }
 
-static INDEX: LazyLock<Index> = LazyLock::new(|| {
-    let mut literals = Vec::new();
-    let mut places = Vec::new();
-    for (d, dialect) in DIALECTS.iter().enumerate() {
-        for (l, line) in dialect.lines.iter().enumerate() {
-            literals.push(line.literal.clone());
-            places.push((d, l));
-        }
+impl Index {
+    fn of(dialects: &'static [Dialect]) -> Option<Self> {
+        let places: Vec<_> = dialects.iter().flat_map(|d| (0..d.lines.len()).map(move |l| (d, l))).collect();
+        let literals = places.iter().filter_map(|(d, l)| d.lines.get(*l)).map(|line| line.literal.as_str());
+        let search = AhoCorasick::new(literals).ok()?;
+        (!places.is_empty()).then_some(Self { search, places })
     }
-    Index { search: AhoCorasick::new(literals).expect("the list is tested"), places }
-});
 
-/// The built-in dialects.
-pub fn all() -> &'static [Dialect] {
-    &DIALECTS
+    fn line(&self, text: &str, kept: Option<&str>) -> Option<Understood> {
+        let mut hits: Vec<usize> =
+            self.search.find_overlapping_iter(text).map(|m| m.pattern().as_usize()).collect();
+        if hits.is_empty() {
+            return None;
+        }
+        hits.sort_by_key(|at| (self.places.get(*at).map(|(d, _)| Some(d.name.as_str()) != kept), *at));
+        hits.dedup();
+        hits.into_iter().find_map(|at| self.places.get(at).and_then(|(dialect, line)| dialect.understand(*line, text)))
+    }
+}
+
+static INDEX: LazyLock<Option<Index>> = LazyLock::new(|| Index::of(&BUILT_IN));
+static USER_INDEX: LazyLock<Option<Index>> = LazyLock::new(|| USER.get().and_then(|user| Index::of(user)));
+
+/// The dialects that are data, the user's own first.
+pub fn all() -> impl Iterator<Item = &'static Dialect> {
+    USER.get().into_iter().flatten().chain(BUILT_IN.iter())
+}
+
+/// A dialect for a list: its name, where it is from, what tells it, and the file that holds it if the user made it.
+#[derive(Clone, Debug, Serialize)]
+pub struct About {
+    pub name: Clean,
+    pub url: Clean,
+    pub told_by: Clean,
+    pub file: Option<Clean>,
+}
+
+/// Everything that is read, the user's own dialects first.
+pub fn list() -> Vec<About> {
+    let of_data = all().map(|d| {
+        let mut literals: Vec<&str> = d.lines.iter().map(|l| l.literal.trim()).filter(|l| !l.is_empty()).collect();
+        literals.dedup();
+        About {
+            name: Clean::new(&d.name),
+            url: Clean::new(&d.url),
+            told_by: Clean::new(&format!("`{}`", literals.join("`, `"))),
+            file: d.file.clone(),
+        }
+    });
+    let of_readers = READERS.iter().map(|(name, url, told_by)| About {
+        name: Clean::new(name),
+        url: Clean::new(url),
+        told_by: Clean::new(told_by),
+        file: None,
+    });
+    of_data.chain(of_readers).collect()
 }
 
 /// A line that a dialect understood.
@@ -96,21 +174,26 @@ pub struct Understood {
 
 /// Reads a line without prefixes and colours. `kept` is the dialect that this log was found to speak; it is asked first.
 pub fn line(text: &str, kept: Option<&str>) -> Option<Understood> {
-    let mut hits: Vec<(usize, usize)> = INDEX
-        .search
-        .find_overlapping_iter(text)
-        .filter_map(|m| INDEX.places.get(m.pattern().as_usize()).copied())
-        .collect();
-    if hits.is_empty() {
-        return None;
-    }
-    hits.sort_by_key(|(d, l)| (DIALECTS.get(*d).map(|x| Some(x.name.as_str()) != kept), *d, *l));
-    hits.dedup();
-    hits.into_iter().find_map(|(d, l)| DIALECTS.get(d)?.understand(l, text))
+    INDEX.as_ref()?.line(text, kept)
+}
+
+/// Reads a line in the user's own dialects.
+pub fn user_line(text: &[u8]) -> Option<Understood> {
+    let index = USER_INDEX.as_ref()?;
+    // Nearly every frame ends here.
+    index.search.find(text)?;
+    index.line(&String::from_utf8_lossy(text), None)
 }
 
 impl Dialect {
+    /// Reads a line of its kind number `line`.
     fn understand(&'static self, line: usize, text: &str) -> Option<Understood> {
+        let (point, total, merge) = self.read(line, text)?;
+        Some(Understood { dialect: self.name.as_str(), point, total, merge })
+    }
+
+    /// The point of a line, the run's steps where it says so, and whether lines of one step are one point.
+    fn read(&self, line: usize, text: &str) -> Option<(Point, Option<u64>, bool)> {
         let line = self.lines.get(line)?;
         let c = line.pattern.captures(text)?;
         let whole = |name: &str| c.name(name).and_then(|m| m.as_str().replace(',', "").parse::<u64>().ok());
@@ -174,7 +257,7 @@ impl Dialect {
         };
         point.raw = found.iter().map(|(name, number)| (Clean::new(name), raw(name, number))).collect();
         let total = if line.run_total { whole("total").filter(|t| *t > 0) } else { None };
-        Some(Understood { dialect: self.name.as_str(), point, total, merge: line.merge })
+        Some((point, total, line.merge))
     }
 }
 
@@ -229,29 +312,36 @@ fn factor_of(to: &str, name: &str, value: f64, factor: f64) -> f64 {
     }
 }
 
-/// Reads a sample as a whole log, prefixes and all, and compares what it gives with what it must give.
+/// Reads a sample, prefixes and all, in its own dialect alone, and compares what it gives with what it must give.
 ///
 /// # Errors
 /// What differs, in words.
 pub fn check(dialect: &Dialect, sample: &Sample) -> Result<(), String> {
-    let (mut reader, mut records) = (crate::parse::metrics::Reader::default(), Vec::new());
-    reader.feed(format!("{}\n", sample.line).as_bytes(), &mut records);
-    reader.finish(&mut records);
-    let mut points = records.iter().filter_map(|r| match r {
-        crate::parse::metrics::Record::Point(point) => Some(point),
-        _ => None,
+    let start = crate::parse::prefix::find(sample.line.as_bytes()).end;
+    let texts = [sample.line.get(start..).unwrap_or_default().trim_start(), sample.line.as_str()];
+    let mut kinds = texts.iter().flat_map(|text| (0..dialect.lines.len()).map(move |nth| (nth, *text)));
+    let found = kinds.find_map(|(nth, text)| {
+        let literal = &dialect.lines.get(nth)?.literal;
+        text.contains(literal.as_str()).then(|| dialect.read(nth, text)).flatten()
     });
-    let Some(point) = points.next() else { return Err("no point".into()) };
-    if !reader.dialects().contains(&dialect.name.as_str()) {
-        return Err(format!("read as {:?}", reader.dialects()));
-    }
+    let Some((point, _, _)) = found else {
+        return Err("no [[line]] reads it: its `literal` must stand in the text and its `pattern` match".into());
+    };
+    compare(&point, sample)
+}
+
+fn compare(point: &Point, sample: &Sample) -> Result<(), String> {
     let kind = if sample.eval { PointKind::Eval } else { PointKind::Train };
+    if kind != point.kind {
+        return Err(format!("it is read as {:?}, not {kind:?}", point.kind));
+    }
     let step = point.step.filter(|_| !point.step_guessed);
-    if (step, point.kind) != (sample.step, kind) {
-        return Err(format!("{:?} at step {:?}", point.kind, point.step));
+    if step != sample.step {
+        return Err(format!("step is {step:?}, not {:?}", sample.step));
     }
     for (name, want) in &sample.fields {
         let got = point.canonical.iter().find(|(n, _)| n == name).map(|(_, v)| *v);
+        let got = got.or_else(|| point.raw.iter().find(|(n, _)| n.as_str() == name).map(|(_, v)| *v));
         if !got.is_some_and(|g| (g - want).abs() <= 1e-9 * want.abs().max(1.0)) {
             return Err(format!("{name} is {got:?}, not {want}"));
         }
@@ -284,12 +374,27 @@ mod tests {
     #[test]
     fn every_sample_gives_its_fields() {
         let mut wrong = Vec::new();
-        for dialect in all() {
+        for dialect in BUILT_IN.iter() {
             assert!(!dialect.samples.is_empty(), "{} has no sample", dialect.name);
             for sample in &dialect.samples {
-                wrong.extend(
-                    check(dialect, sample).err().map(|what| format!("{}: {what}: {}", dialect.name, sample.line)),
-                );
+                // Alone, and as a log among all dialects.
+                let log = format!("{}\n", sample.line);
+                let (mut reader, mut records) = (crate::parse::metrics::Reader::default(), Vec::new());
+                reader.feed(log.as_bytes(), &mut records);
+                reader.finish(&mut records);
+                let point =
+                    records.iter().find_map(|r| if let crate::parse::metrics::Record::Point(p) = r { Some(p) } else { None });
+                let as_log = match point {
+                    Some(point) => compare(point, sample),
+                    None => Err("no point".into()),
+                };
+                let spoken = if reader.dialects().contains(&dialect.name.as_str()) {
+                    Ok(())
+                } else {
+                    Err(format!("read as {:?}", reader.dialects()))
+                };
+                let errors = [check(dialect, sample), as_log, spoken].into_iter().filter_map(Result::err);
+                wrong.extend(errors.map(|what| format!("{}: {what}: {}", dialect.name, sample.line)));
             }
         }
         assert!(wrong.is_empty(), "{}", wrong.join("\n"));
