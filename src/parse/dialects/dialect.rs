@@ -98,7 +98,10 @@ pub fn read(text: &str) -> Result<Dialect, String> {
     let mut lines = Vec::new();
     for (nth, line) in file.line.into_iter().enumerate() {
         if line.literal.is_empty() {
-            return Err(format!("[[line]] {}: `literal` is empty: give it words that stand in every such line", nth + 1));
+            return Err(format!(
+                "[[line]] {}: `literal` is empty: give it words that stand in every such line",
+                nth + 1
+            ));
         }
         let pattern = RegexBuilder::new(&line.pattern).size_limit(1 << 20).build();
         let pattern = pattern.map_err(|e| format!("[[line]] {}: `pattern`: {e}", nth + 1))?;
@@ -118,7 +121,10 @@ pub fn read(text: &str) -> Result<Dialect, String> {
     for (raw, name) in file.canonical {
         let known = CANONICAL.iter().find(|c| **c == name).copied();
         if known.is_none() && !name.is_empty() {
-            return Err(format!("[canonical] '{raw}': '{name}' is no canonical name; there are: {}", CANONICAL.join(", ")));
+            return Err(format!(
+                "[canonical] '{raw}': '{name}' is no canonical name; there are: {}",
+                CANONICAL.join(", ")
+            ));
         }
         canonical.insert(raw, known);
     }

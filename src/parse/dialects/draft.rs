@@ -73,7 +73,18 @@ fn is_counter(name: &str) -> bool {
     let last = name.rsplit([' ', '/', '.']).next().unwrap_or_default().to_ascii_lowercase();
     matches!(
         last.as_str(),
-        "step" | "steps" | "iter" | "iteration" | "it" | "batch" | "update" | "updates" | "global_step" | "episode" | "round" | "num_updates"
+        "step"
+            | "steps"
+            | "iter"
+            | "iteration"
+            | "it"
+            | "batch"
+            | "update"
+            | "updates"
+            | "global_step"
+            | "episode"
+            | "round"
+            | "num_updates"
     )
 }
 
@@ -101,7 +112,10 @@ pub fn draft<'a>(name: &str, lines: impl Iterator<Item = &'a str>) -> Result<Str
     };
     let best = shapes.values().filter_map(|s| Some((worth(s)?, s))).max_by_key(|(worth, _)| *worth);
     let Some((_, shape)) = best else {
-        return Err("no two lines have the same shape, a number that counts up (a step or an epoch) and a number beside it".into());
+        return Err(
+            "no two lines have the same shape, a number that counts up (a step or an epoch) and a number beside it"
+                .into(),
+        );
     };
     write(name, shape)
 }
@@ -149,7 +163,9 @@ fn groups(shape: &Shape<'_>) -> Vec<Group> {
             None if !named_counter && grows && !has(Role::Step, &out) => Role::Step,
             None => Role::Other,
             Some(name) if is_counter(name) && !has(Role::Step, &out) => Role::Step,
-            Some(name) if matches!(name.to_ascii_lowercase().as_str(), "epoch" | "ep") && !has(Role::Epoch, &out) => Role::Epoch,
+            Some(name) if matches!(name.to_ascii_lowercase().as_str(), "epoch" | "ep") && !has(Role::Epoch, &out) => {
+                Role::Epoch
+            }
             Some(name) if out.iter().any(|g| g.name == *name) || name.eq_ignore_ascii_case("eta") => Role::Other,
             Some(_) => Role::Metric,
         };
@@ -163,7 +179,10 @@ fn name_of(before: &str) -> Option<String> {
     let name = NAME.captures(before)?.name("name")?.as_str();
     // ` | train loss ` is a name of two words, `finished step` is one word and a name.
     let last = name.rsplit(' ').next().unwrap_or(name);
-    Some(if is_counter(last) || matches!(last.to_ascii_lowercase().as_str(), "epoch" | "ep") { last } else { name }.to_string())
+    Some(
+        if is_counter(last) || matches!(last.to_ascii_lowercase().as_str(), "epoch" | "ep") { last } else { name }
+            .to_string(),
+    )
 }
 
 fn write(name: &str, shape: &Shape<'_>) -> Result<String, String> {
@@ -205,7 +224,10 @@ fn write(name: &str, shape: &Shape<'_>) -> Result<String, String> {
     let _ = writeln!(out, "[[line]]\n# Words that stand in every such line.\nliteral = {}", quoted(literal));
     let _ = writeln!(out, "pattern = '''{pattern}'''");
     if has_total {
-        let _ = writeln!(out, "# The number after the step is how long the whole run is; leave this out if it is an epoch's.\nrun_total = true");
+        let _ = writeln!(
+            out,
+            "# The number after the step is how long the whole run is; leave this out if it is an epoch's.\nrun_total = true"
+        );
     }
     if !rename.is_empty() {
         let _ = writeln!(out, "\n# Names of groups that the log spells otherwise.\n[rename]");
@@ -215,7 +237,10 @@ fn write(name: &str, shape: &Shape<'_>) -> Result<String, String> {
     }
     let metrics: Vec<&str> = groups.iter().filter(|g| g.role == Role::Metric).map(|g| g.name.as_str()).collect();
     let unknown: Vec<&str> = metrics.iter().copied().filter(|n| keys::canonical_name(n).is_none()).collect();
-    let _ = writeln!(out, "\n# What a name means, where oomph does not know it: loss, learning_rate, grad_norm, tokens_per_second, …\n[canonical]");
+    let _ = writeln!(
+        out,
+        "\n# What a name means, where oomph does not know it: loss, learning_rate, grad_norm, tokens_per_second, …\n[canonical]"
+    );
     for name in unknown {
         let _ = writeln!(out, "# {} = \"loss\"", quoted(name));
     }
@@ -237,7 +262,13 @@ fn write(name: &str, shape: &Shape<'_>) -> Result<String, String> {
             .filter(|(_, v)| v.is_finite())
             .filter(|(name, _)| !point.canonical.iter().any(|(c, _)| *c == name.as_str()))
             .map(|(name, value)| format!("{} = {value:?}", quoted(name.as_str())))
-            .chain(point.canonical.iter().filter(|(_, v)| v.is_finite()).map(|(name, value)| format!("{name} = {value:?}")))
+            .chain(
+                point
+                    .canonical
+                    .iter()
+                    .filter(|(_, v)| v.is_finite())
+                    .map(|(name, value)| format!("{name} = {value:?}")),
+            )
             .collect();
         let _ = writeln!(out, "fields = {{ {} }}", fields.join(", "));
     }
@@ -273,9 +304,12 @@ mod tests {
             assert_eq!(super::super::check(&dialect, sample), Ok(()), "{text}");
         }
         let lines = log.lines().filter_map(|line| dialect.read(0, line));
-        let got: Vec<_> = lines.map(|(p, ..)| (p.step, p.raw.iter().map(|(n, v)| (n.to_string(), *v)).collect::<Vec<_>>())).collect();
-        let want: Vec<_> =
-            want.iter().map(|(s, raw)| (*s, raw.iter().map(|(n, v)| ((*n).to_string(), *v)).collect::<Vec<_>>())).collect();
+        let got: Vec<_> =
+            lines.map(|(p, ..)| (p.step, p.raw.iter().map(|(n, v)| (n.to_string(), *v)).collect::<Vec<_>>())).collect();
+        let want: Vec<_> = want
+            .iter()
+            .map(|(s, raw)| (*s, raw.iter().map(|(n, v)| ((*n).to_string(), *v)).collect::<Vec<_>>()))
+            .collect();
         assert_eq!(got, want, "{text}");
     }
 

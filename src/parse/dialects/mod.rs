@@ -63,16 +63,28 @@ const FILES: &[(&str, &str)] = &[
 
 /// Dialects that have readers of their own: name, where it is from, what tells it.
 const READERS: &[(&str, &str, &str)] = &[
-    ("hf-trainer", "https://github.com/huggingface/transformers", "Python dictionaries with a loss or an epoch, between frames of a bar"),
+    (
+        "hf-trainer",
+        "https://github.com/huggingface/transformers",
+        "Python dictionaries with a loss or an epoch, between frames of a bar",
+    ),
     ("trl-sft", "https://github.com/huggingface/trl", "such dictionaries with mean_token_accuracy"),
     ("trl-dpo", "https://github.com/huggingface/trl", "such dictionaries with rewards/chosen"),
     ("trl-grpo", "https://github.com/huggingface/trl", "such dictionaries with completions/ or reward_std"),
     ("trl-ppo", "https://github.com/huggingface/trl", "such dictionaries with objective/"),
-    ("Lightning", "https://github.com/Lightning-AI/pytorch-lightning", "bars named Epoch with metrics after their rate"),
+    (
+        "Lightning",
+        "https://github.com/Lightning-AI/pytorch-lightning",
+        "bars named Epoch with metrics after their rate",
+    ),
     ("tqdm", "https://github.com/tqdm/tqdm", "bars with metrics after their rate"),
     ("Keras", "https://github.com/keras-team/keras", "`Epoch 1/5`, then `n/N … - loss: …`"),
     ("fastai", "https://github.com/fastai/fastai", "a table headed epoch, train_loss, valid_loss"),
-    ("Ultralytics YOLO", "https://github.com/ultralytics/ultralytics", "tables headed Epoch GPU_mem and Class Images Instances"),
+    (
+        "Ultralytics YOLO",
+        "https://github.com/ultralytics/ultralytics",
+        "tables headed Epoch GPU_mem and Class Images Instances",
+    ),
     ("Composer", "https://github.com/mosaicml/composer", "blocks under `[batch=1/100]:`"),
     ("Stable-Baselines3", "https://github.com/DLR-RM/stable-baselines3", "boxes of `| name | value |`"),
     ("rsl_rl", "https://github.com/leggedrobotics/rsl_rl", "lists under `Learning iteration 1/100`"),
@@ -112,8 +124,7 @@ impl Index {
     }
 
     fn line(&self, text: &str, kept: Option<&str>) -> Option<Understood> {
-        let mut hits: Vec<usize> =
-            self.search.find_overlapping_iter(text).map(|m| m.pattern().as_usize()).collect();
+        let mut hits: Vec<usize> = self.search.find_overlapping_iter(text).map(|m| m.pattern().as_usize()).collect();
         if hits.is_empty() {
             return None;
         }
@@ -382,8 +393,9 @@ mod tests {
                 let (mut reader, mut records) = (crate::parse::metrics::Reader::default(), Vec::new());
                 reader.feed(log.as_bytes(), &mut records);
                 reader.finish(&mut records);
-                let point =
-                    records.iter().find_map(|r| if let crate::parse::metrics::Record::Point(p) = r { Some(p) } else { None });
+                let point = records
+                    .iter()
+                    .find_map(|r| if let crate::parse::metrics::Record::Point(p) = r { Some(p) } else { None });
                 let as_log = match point {
                     Some(point) => compare(point, sample),
                     None => Err("no point".into()),
