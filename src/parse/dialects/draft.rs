@@ -140,38 +140,32 @@ struct Group {
 fn groups(shape: &Shape<'_>) -> Vec<Group> {
     let (first, _) = pieces(shape.first);
     let (last, _) = pieces(shape.last);
+    let names: Vec<Option<String>> = first.iter().map(|piece| name_of(piece.before)).collect();
+    // Where nothing is called a step or an epoch, the first whole number that grows is the step.
+    let counted = names.iter().flatten().any(|name| is_counter(name) || is_epoch(name));
     let mut out: Vec<Group> = Vec::new();
-    let mut line = String::new();
-    let named_counter = {
-        let names = first.iter().scan(String::new(), |text, piece| {
-            *text += piece.before;
-            let name = name_of(text);
-            text.clear();
-            Some(name)
-        });
-        names.flatten().any(|name| is_counter(&name))
-    };
-    for (a, b) in first.iter().zip(&last) {
-        line.clear();
-        line += a.before;
-        let name = name_of(&line);
-        let has = |role: Role, out: &[Group]| out.iter().any(|g| g.role == role);
+    for ((a, b), name) in first.iter().zip(&last).zip(names) {
+        let has = |role: Role| out.iter().any(|g| g.role == role);
         let grows = a.number.zip(b.number).is_some_and(|(x, y)| x.fract() == 0.0 && y.fract() == 0.0 && y > x);
-        let role = match &name {
+        let after_step = out.last().is_some_and(|g| g.role == Role::Step);
+        let name = name.unwrap_or_default();
+        let role = match name.as_str() {
             _ if a.number.is_none() => Role::Other,
-            None if a.before.trim() == "/" && out.last().is_some_and(|g| g.role == Role::Step) => Role::Total,
-            None if !named_counter && grows && !has(Role::Step, &out) => Role::Step,
-            None => Role::Other,
-            Some(name) if is_counter(name) && !has(Role::Step, &out) => Role::Step,
-            Some(name) if matches!(name.to_ascii_lowercase().as_str(), "epoch" | "ep") && !has(Role::Epoch, &out) => {
-                Role::Epoch
-            }
-            Some(name) if out.iter().any(|g| g.name == *name) || name.eq_ignore_ascii_case("eta") => Role::Other,
-            Some(_) => Role::Metric,
+            _ if after_step && matches!(a.before.trim(), "/" | "of") => Role::Total,
+            _ if !counted && grows && !has(Role::Step) && keys::canonical_name(&name).is_none() => Role::Step,
+            "" => Role::Other,
+            _ if is_counter(&name) && !has(Role::Step) => Role::Step,
+            _ if is_epoch(&name) && !has(Role::Epoch) => Role::Epoch,
+            _ if out.iter().any(|g| g.name == name) || name.eq_ignore_ascii_case("eta") => Role::Other,
+            _ => Role::Metric,
         };
-        out.push(Group { name: name.unwrap_or_default(), role });
+        out.push(Group { name, role });
     }
     out
+}
+
+fn is_epoch(name: &str) -> bool {
+    matches!(name.to_ascii_lowercase().as_str(), "epoch" | "ep")
 }
 
 /// The name that the text before a number ends in.
@@ -179,10 +173,7 @@ fn name_of(before: &str) -> Option<String> {
     let name = NAME.captures(before)?.name("name")?.as_str();
     // ` | train loss ` is a name of two words, `finished step` is one word and a name.
     let last = name.rsplit(' ').next().unwrap_or(name);
-    Some(
-        if is_counter(last) || matches!(last.to_ascii_lowercase().as_str(), "epoch" | "ep") { last } else { name }
-            .to_string(),
-    )
+    Some(if is_counter(last) || is_epoch(last) { last } else { name }.to_string())
 }
 
 fn write(name: &str, shape: &Shape<'_>) -> Result<String, String> {
@@ -297,35 +288,32 @@ fn escaped(text: &str) -> String {
 mod tests {
     use super::*;
 
-    fn check(log: &str, want: &[(Option<u64>, &[(&str, f64)])]) {
+    /// Steps and raw values that the draft reads from the log that it was made from.
+    fn check(log: &str, want: &[&str]) {
         let text = draft("mine", log.lines()).unwrap_or_else(|e| panic!("{e}: {log}"));
         let dialect = super::super::read(&text).unwrap_or_else(|e| panic!("{e}:\n{text}"));
         for sample in &dialect.samples {
             assert_eq!(super::super::check(&dialect, sample), Ok(()), "{text}");
         }
-        let lines = log.lines().filter_map(|line| dialect.read(0, line));
-        let got: Vec<_> =
-            lines.map(|(p, ..)| (p.step, p.raw.iter().map(|(n, v)| (n.to_string(), *v)).collect::<Vec<_>>())).collect();
-        let want: Vec<_> = want
-            .iter()
-            .map(|(s, raw)| (*s, raw.iter().map(|(n, v)| ((*n).to_string(), *v)).collect::<Vec<_>>()))
-            .collect();
-        assert_eq!(got, want, "{text}");
+        let points = log.lines().filter_map(|line| dialect.read(0, line));
+        let told = points.map(|(p, total, _)| {
+            let raw: Vec<String> = p.raw.iter().map(|(name, value)| format!("{name}={value}")).collect();
+            format!("{:?}/{total:?} {}", p.step.or(p.epoch.map(|e| e as u64)), raw.join(" "))
+        });
+        assert_eq!(told.collect::<Vec<_>>(), want, "{text}");
     }
 
     #[test]
     fn unknown_lines_become_a_dialect() {
         check(
             "loading\nupd 5 of 100 >> objective=2.5e-01 ~ speed<1,200> eta 1:02:03\nupd 10 of 100 >> objective=-3 ~ speed<1,250> eta 1:02:00\nbye\n",
-            &[
-                (Some(5), &[("of", 100.0), ("objective", 0.25), ("speed", 1200.0)]),
-                (Some(10), &[("of", 100.0), ("objective", -3.0), ("speed", 1250.0)]),
-            ],
+            &["Some(5)/Some(100) objective=0.25 speed=1200", "Some(10)/Some(100) objective=-3 speed=1250"],
         );
         check(
             "[7/90] train loss: 2.5; gnorm(l2) 0.1\n[8/90] train loss: nan; gnorm(l2) 0.2\n[9/90] train loss: 2; gnorm(l2) 12\n",
-            &[(Some(7), &[("train loss", 2.5)]), (Some(8), &[]), (Some(9), &[("train loss", 2.0)])],
+            &["Some(7)/Some(90) train loss=2.5", "Some(8)/Some(90) train loss=NaN", "Some(9)/Some(90) train loss=2"],
         );
+        check("ep 1 | cost 0.5\nep 2 | cost 0.25\n", &["Some(1)/None cost=0.5", "Some(2)/None cost=0.25"]);
     }
 
     #[test]
