@@ -30,3 +30,7 @@ pub mod session;
 pub mod source;
 pub mod store;
 pub mod ui;
+
+#[cfg(test)]
+#[path = "../tests/it/properties.rs"]
+mod properties;

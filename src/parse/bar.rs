@@ -186,6 +186,8 @@ mod tests {
     }
 
     proptest::proptest! {
+        #![proptest_config(crate::properties::config(256))]
+
         #[test]
         fn no_bytes_panic(frame in "[0-9%| :/\\[<?,its\\]a]{0,60}") {
             if let Some(bar) = Bar::find(frame.as_bytes()) {

@@ -199,6 +199,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(crate::properties::config(256))]
+
         #[test]
         fn expectation_changes_nothing(texts in prop::collection::vec("\\{'[ab]{1,2}': '?[0-9n.]{1,3}'?(, '[ab]': [0-9a]{1,2})?\\}", 1..6)) {
             let mut used = DictLines::default();

@@ -117,6 +117,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(crate::properties::config(256))]
+
         #[test]
         fn as_the_standard_library(value in any::<f64>().prop_filter("finite", |v| v.is_finite()), digits in 0usize..20) {
             for text in [format!("{value}"), format!("{value:e}"), format!("{value:.digits$}"), format!("{value:.digits$e}")] {

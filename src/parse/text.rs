@@ -15,6 +15,8 @@ pub struct TextLine {
     /// Rank that a stripped prefix named.
     pub rank: Option<u32>,
     pub text: String,
+    /// Nothing in the original ends this line: its last word or number may have been cut.
+    pub open: bool,
 }
 
 /// Escape sequences, in full or as they remain when the escape byte was lost by pasting.
@@ -44,9 +46,12 @@ pub fn lines(raw: &[u8], number: u64, byte: u64) -> Vec<TextLine> {
             // A box has an edge of its own.
             let boxed = raw.trim_start().starts_with(['│', '┃', '║']);
             rows.push(if boxed { Row::of(&text) } else { Row::of(&ANSI.replace_all(&raw, "")) });
-            out.push(TextLine { number: number + nth as u64, byte: at, rank: None, text });
+            out.push(TextLine { number: number + nth as u64, byte: at, text, ..TextLine::default() });
         }
         at += line.len() as u64 + 1;
+    }
+    if let Some(last) = out.last_mut() {
+        last.open = !raw.ends_with(b"\n") && !raw.ends_with(b"\r");
     }
     for (nth, taken) in drop_line_numbers(&mut out) {
         if let Some(row) = rows.get_mut(nth) {
@@ -70,7 +75,12 @@ pub fn lines(raw: &[u8], number: u64, byte: u64) -> Vec<TextLine> {
 fn parts(line: &TextLine) -> Vec<TextLine> {
     let texts = unfold(&line.text).into_iter().map(|text| strip(&text));
     let said = texts.filter(|(_, text)| !text.trim().is_empty());
-    said.map(|(rank, text)| TextLine { rank, text, ..line.clone() }).collect()
+    let mut all: Vec<TextLine> =
+        said.map(|(rank, text)| TextLine { rank, text, open: false, ..line.clone() }).collect();
+    if let Some(last) = all.last_mut() {
+        last.open = line.open;
+    }
+    all
 }
 
 /// Columns that a line takes, with and without the blanks at its end.
@@ -115,7 +125,10 @@ fn join_rows(lines: &mut Vec<TextLine>, rows: &[Row]) {
     let mut open = false;
     for (line, row) in lines.drain(..).zip(rows) {
         match out.last_mut().filter(|_| open && goes_on(&line.text)) {
-            Some(last) => last.text.push_str(&line.text),
+            Some(last) => {
+                last.text.push_str(&line.text);
+                last.open = line.open;
+            }
             None => out.push(line),
         }
         open = full(row);

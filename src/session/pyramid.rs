@@ -214,6 +214,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(crate::properties::config(256))]
+
         #[test]
         fn nothing_is_lost_but_detail(values in prop::collection::vec(-1e6..1e6f64, 1..3000), room in 64usize..600) {
             let mut pyramid = Pyramid::default();

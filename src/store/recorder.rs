@@ -414,7 +414,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+        #![proptest_config(crate::properties::config(24))]
 
         /// What is read back is what was recorded: every event with its bytes, its time and its place.
         #[test]

@@ -449,7 +449,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+        #![proptest_config(crate::properties::config(64))]
 
         /// Whatever keys were pressed on the way, the screens at a moment are those of a straight play to it.
         #[test]

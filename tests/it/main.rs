@@ -16,6 +16,7 @@ mod imports;
 mod jobs;
 mod measured;
 mod mixed_sources;
+mod properties;
 mod reliability;
 mod replay;
 mod run;

@@ -73,7 +73,7 @@ fn events(seed: &[(u16, u16, u8)]) -> Vec<Event> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+    #![proptest_config(crate::properties::config(24))]
 
     #[test]
     fn a_replay_is_the_run_at_every_moment(

@@ -31,11 +31,7 @@ fn until(what: &str, mut done: impl FnMut() -> bool) {
 
 /// How many exit codes to go through: all of them when asked (`OOMPH_TEST_FULL`), else a spread.
 fn codes() -> Vec<i32> {
-    if std::env::var_os("OOMPH_TEST_FULL").is_some() {
-        (0..256).collect()
-    } else {
-        vec![0, 1, 2, 3, 77, 126, 127, 137, 255]
-    }
+    if crate::properties::full() { (0..256).collect() } else { vec![0, 1, 2, 3, 77, 126, 127, 137, 255] }
 }
 
 #[test]

@@ -12,6 +12,8 @@ use oomph::{
 };
 use proptest::prelude::*;
 
+use crate::properties;
+
 /// What a writer may do between two looks.
 #[derive(Clone, Debug)]
 enum Action {
@@ -108,8 +110,7 @@ fn poll(tail: &mut Tail, read: &mut Vec<u8>) -> bool {
 
 /// Sequences of actions: few in CI, ten thousand when everything is asked for.
 fn cases(few: u32) -> ProptestConfig {
-    let cases = if std::env::var_os("OOMPH_TEST_FULL").is_some() { 10_000 } else { few };
-    ProptestConfig { cases, ..ProptestConfig::default() }
+    properties::config(if properties::full() { 10_000 } else { few })
 }
 
 proptest! {
@@ -253,7 +254,7 @@ fn a_hole_is_stepped_over_and_told() {
 /// T3: a name that is deleted and made again at once, as a rule with the same inode, whatever the size.
 #[test]
 fn a_file_made_anew_is_another_one_from_its_first_byte() {
-    let loops = if std::env::var_os("OOMPH_TEST_FULL").is_some() { 1000 } else { 200 };
+    let loops = if properties::full() { 1000 } else { 200 };
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("train.log");
     let (mut written, mut read, mut inodes) = (Vec::new(), Vec::new(), std::collections::BTreeSet::new());

@@ -435,6 +435,8 @@ mod tests {
     }
 
     proptest::proptest! {
+        #![proptest_config(crate::properties::config(256))]
+
         #[test]
         fn no_bytes_panic(data in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..300)) {
             read(&data, 11);

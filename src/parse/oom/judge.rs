@@ -110,7 +110,8 @@ fn at(source: &Clean, lines: &[TextLine], nth: usize) -> (Option<Incident>, usiz
             if lines.iter().skip(nth).take(RECOVERY).any(|l| RECOVERED.is_match(&l.text)) {
                 return (None, 1);
             }
-            let mut incident = from_family(family, &c, rest);
+            let open = nth + used >= lines.len() && lines.last().is_some_and(|l| l.open);
+            let mut incident = from_family(family, &c, rest, open);
             surround(&mut incident, source, lines, nth, used);
             refine(&mut incident, lines, nth);
             return (Some(incident), 1);
@@ -216,9 +217,13 @@ fn joined(lines: &[TextLine], nth: usize) -> Vec<(String, usize)> {
     all
 }
 
-/// `rest` is the text from the match on.
-fn from_family(family: &Family, c: &regex::Captures<'_>, rest: &str) -> Incident {
-    let text = |name: &str| c.name(name).map(|m| m.as_str());
+/// `rest` is the text from the match on; it is `open` where nothing tells that its last number is whole.
+fn from_family(family: &Family, c: &regex::Captures<'_>, rest: &str, open: bool) -> Incident {
+    let end = c.get(0).map_or(0, |m| m.start()) + rest.trim_end().len();
+    let whole = |m: &regex::Match<'_>| !(open && m.end() == end && m.as_str().ends_with(|c: char| c.is_ascii_digit()));
+    // A pattern with two shapes has its groups twice: `device` and `device2`.
+    let either = |name: &str| c.name(name).or_else(|| c.name(&format!("{name}2")));
+    let text = |name: &str| either(name).filter(whole).map(|m| m.as_str());
     let sized = |name: &str| text(name).and_then(size::read);
     let plain = |name: &str| text(name).and_then(size::plain);
     let gib = |name: &str| text(name).and_then(|t| t.parse::<f64>().ok()).map(|g| (g * 1_073_741_824.0).round() as u64);
@@ -242,13 +247,13 @@ fn from_family(family: &Family, c: &regex::Captures<'_>, rest: &str) -> Incident
         memory: family.memory,
         kind: family.id.as_str().into(),
         refusal: family.refusal.as_deref().map(Clean::new),
-        device: text("device").or(text("device2")).and_then(|d| d.parse().ok()),
+        device: text("device").and_then(|d| d.parse().ok()),
         numbers: Numbers {
-            requested_bytes: sized("requested").or(plain("requested_bytes")),
-            capacity_bytes: sized("capacity").or(sized("capacity2")).or(gib("capacity_gib")),
+            requested_bytes: plain("requested_bytes").or(sized("requested")),
+            capacity_bytes: sized("capacity").or(gib("capacity_gib")),
             in_use_bytes: sized("in_use").or(gib("in_use_gib")),
             free_bytes: sized("free").or(gib("free_gib")),
-            allocated_bytes: sized("allocated").or(plain("allocated_bytes")).or(plain("allocated2")),
+            allocated_bytes: sized("allocated").or(plain("allocated_bytes")),
             allowed_bytes: sized("allowed").or(plain("allowed_bytes")),
             ..Numbers::default()
         },

@@ -18,7 +18,7 @@ use std::{
 
 /// `full` where everything was asked for, else `small`.
 fn count(small: usize, full: usize) -> usize {
-    if std::env::var_os("OOMPH_TEST_FULL").is_some() { full } else { small }
+    if crate::properties::full() { full } else { small }
 }
 
 /// A figure for whoever runs this: shown even when the test passes.
