@@ -5,6 +5,7 @@ mod calls;
 mod config;
 mod demo;
 pub mod diagnose;
+mod doctor;
 mod estimate;
 mod export;
 pub mod frame;
@@ -50,6 +51,7 @@ pub enum Command {
     Demo(demo::DemoArgs),
     Estimate(estimate::EstimateArgs),
     Config(config::ConfigArgs),
+    Doctor(doctor::DoctorArgs),
     /// Explain a fix in prose; without an id, list them
     Explain {
         /// Id of a fix, such as fused_optimizer
@@ -63,8 +65,11 @@ pub enum Command {
     /// Reads the GPUs for the dashboard.
     #[command(hide = true)]
     NvmlHelper {
-        #[arg(long)]
+        #[arg(long, default_value_t = 1000)]
         interval_ms: u64,
+        /// One answer, with the versions
+        #[arg(long)]
+        once: bool,
     },
     /// Waits for the command of `run` behind its dashboard.
     #[command(hide = true)]
@@ -113,6 +118,7 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
             None => anyhow::bail!("nothing is known by the id '{}'; `oomph explain` lists the ids", Clean::new(&id)),
         },
         Some(Command::Config(args)) => config::run(&args),
+        Some(Command::Doctor(args)) => doctor::run(&args),
         Some(Command::Estimate(args)) => estimate::run(&args),
         Some(Command::Run(args)) => run::run(&args),
         Some(Command::Attach(args)) => attach::run(&args),
@@ -120,7 +126,11 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         Some(Command::Replay(args)) => replay::run(&args),
         Some(Command::History(args)) => history::run(&args),
         Some(Command::Export(args)) => export::run(&args),
-        Some(Command::NvmlHelper { interval_ms }) => {
+        Some(Command::NvmlHelper { once: true, .. }) => {
+            crate::source::driver::helper();
+            Ok(ExitCode::SUCCESS)
+        }
+        Some(Command::NvmlHelper { interval_ms, .. }) => {
             crate::source::gpu::helper(std::time::Duration::from_millis(interval_ms.max(20)));
             Ok(ExitCode::SUCCESS)
         }

@@ -21,19 +21,19 @@ impl Paint {
         if self.0 { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_string() }
     }
 
-    fn bold(self, text: &str) -> String {
+    pub fn bold(self, text: &str) -> String {
         self.with("1", text)
     }
 
-    fn dim(self, text: &str) -> String {
+    pub fn dim(self, text: &str) -> String {
         self.with("2", text)
     }
 
-    fn bad(self, text: &str) -> String {
+    pub fn bad(self, text: &str) -> String {
         self.with("1;31", text)
     }
 
-    fn good(self, text: &str) -> String {
+    pub fn good(self, text: &str) -> String {
         self.with("32", text)
     }
 }
@@ -208,12 +208,12 @@ fn list(out: &mut String, number: usize, fix: &Fix, knobs: &Knobs, width: usize,
 }
 
 /// Puts words into lines of `width` columns; the first begins with `lead`, the others are indented.
-fn wrap(out: &mut String, lead: &str, text: &str, width: usize, indent: usize) {
+pub fn wrap(out: &mut String, lead: &str, text: &str, width: usize, indent: usize) {
     let mut line = lead.to_string();
-    let mut column = lead.trim_start_matches('\n').chars().count();
+    let mut column = columns(lead.trim_start_matches('\n'));
     let mut fresh = true;
     for word in text.split(' ') {
-        let length = word.chars().count();
+        let length = columns(word);
         if !fresh && column + 1 + length > width {
             let _ = writeln!(out, "{line}");
             line = " ".repeat(indent);
@@ -229,6 +229,12 @@ fn wrap(out: &mut String, lead: &str, text: &str, width: usize, indent: usize) {
         fresh = false;
     }
     let _ = writeln!(out, "{line}");
+}
+
+/// Characters that are seen: those of a colour's sequence are not.
+fn columns(text: &str) -> usize {
+    let painted = text.split('\x1b').skip(1).filter_map(|part| Some(part.find('m')? + 2));
+    text.chars().count() - painted.sum::<usize>()
 }
 
 fn cut(text: &str, width: usize) -> String {

@@ -223,7 +223,7 @@ fn heartbeat() -> bool {
 }
 
 /// Why there are no GPUs, in words, and what to do.
-fn unavailable(error: &NvmlError) -> GpuReading {
+pub(super) fn unavailable(error: &NvmlError) -> GpuReading {
     let (why, advice) = match error {
         NvmlError::LibloadingError(_) | NvmlError::LibraryNotFound => (
             "no NVIDIA driver on this machine (libnvidia-ml.so.1 was not found)",
@@ -255,7 +255,7 @@ struct Slow {
 /// Program, user and command line.
 type Who = (Option<Clean>, Option<Clean>, Option<Clean>);
 
-struct Reader<'a> {
+pub(super) struct Reader<'a> {
     nvml: &'a Nvml,
     slow: BTreeMap<u32, Slow>,
     names: BTreeMap<u32, Who>,
@@ -267,7 +267,7 @@ struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    fn new(nvml: &'a Nvml) -> Self {
+    pub(super) fn new(nvml: &'a Nvml) -> Self {
         // The number of the first pid namespace of a Linux system, where the driver's pids are ours.
         let own = std::fs::read_link("/proc/self/ns/pid").is_ok_and(|l| l.to_string_lossy() == "pid:[4026531836]");
         Self {
@@ -312,7 +312,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn read(&mut self) -> GpuReading {
+    pub(super) fn read(&mut self) -> GpuReading {
         let count = match self.nvml.device_count() {
             Ok(count) => count.min(256),
             Err(error) => return unavailable(&error),

@@ -5,6 +5,7 @@
 
 pub mod child;
 pub mod database;
+pub mod driver;
 pub mod file;
 pub mod gpu;
 pub mod host;

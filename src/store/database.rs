@@ -15,26 +15,10 @@ use crate::model::{
     metric::{Point, PointKind},
 };
 
+use super::disk;
+
 /// Version of `schema.sql`, kept in `PRAGMA user_version`.
 const SCHEMA: i64 = 1;
-
-/// File systems on which several hosts may see one file: write-ahead logs and shared locks cannot be trusted there.
-/// Magic numbers from statfs(2): NFS, SMB 1, CIFS, SMB 2, Lustre, GPFS, BeeGFS, Ceph, FUSE, 9p, AFS, Coda, OCFS2.
-const SHARED: &[u64] = &[
-    0x6969,
-    0x517b,
-    0xff53_4d42,
-    0xfe53_4d42,
-    0x0bd0_0bd0,
-    0x4750_4653,
-    0x1983_0326,
-    0x00c3_6400,
-    0x6573_5546,
-    0x0102_1997,
-    0x5346_414f,
-    0x7375_7245,
-    0x7461_636f,
-];
 
 /// Why a recording could not be written or read.
 #[derive(Debug, thiserror::Error)]
@@ -88,7 +72,7 @@ impl Database {
 
     fn set_up(&self) -> rusqlite::Result<()> {
         let c = &self.connection;
-        if is_shared(&self.path) {
+        if disk::is_shared(&self.path) {
             c.pragma_update(None, "locking_mode", "EXCLUSIVE")?;
             c.pragma_update(None, "journal_mode", "DELETE")?;
         } else {
@@ -401,12 +385,6 @@ fn name(kind: &EventKind) -> &'static str {
         EventKind::Kernel { .. } => "kernel",
         EventKind::KernelLog { .. } => "kernel_log",
     }
-}
-
-/// Whether several hosts may see the file system; `OOMPH_TEST_SHARED_STATE` says so for tests.
-fn is_shared(path: &Path) -> bool {
-    std::env::var_os("OOMPH_TEST_SHARED_STATE").is_some()
-        || rustix::fs::statfs(path).is_ok_and(|s| SHARED.contains(&(s.f_type as u64 & 0xffff_ffff)))
 }
 
 fn at(path: &Path) -> impl FnOnce(rusqlite::Error) -> StoreError + use<> {

@@ -2,6 +2,7 @@
 
 pub mod database;
 pub mod demo;
+pub mod disk;
 pub mod folder;
 pub mod live;
 pub mod recorder;

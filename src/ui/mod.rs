@@ -16,6 +16,7 @@ pub mod keys;
 pub mod layout;
 mod named_colours;
 mod overlays;
+pub mod probe;
 mod replay;
 pub mod report;
 pub mod screens;

@@ -11,6 +11,7 @@ mod attach;
 mod captured;
 mod diagnosis;
 mod dialects;
+mod doctor;
 mod export;
 mod imports;
 mod jobs;

@@ -20,7 +20,7 @@ use super::{
 };
 
 /// The folder of the pretended library; `None` where there is no C compiler.
-fn library() -> Option<&'static Path> {
+pub fn library() -> Option<&'static Path> {
     static BUILT: OnceLock<Option<PathBuf>> = OnceLock::new();
     let built = BUILT.get_or_init(|| {
         if !has("cc", &["--version"]) {

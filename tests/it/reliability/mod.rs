@@ -3,9 +3,9 @@
 //!
 //! Counts are small here; `OOMPH_TEST_FULL=1` runs the full ones. Figures go to standard error.
 
-mod gpus;
+pub mod gpus;
 mod hostile;
-mod seat;
+pub mod seat;
 mod tailing;
 mod terminal;
 
@@ -27,7 +27,7 @@ fn tell(text: &str) {
 }
 
 /// Whether a tool that a test needs is here; says so when it is not.
-fn has(tool: &str, arguments: &[&str]) -> bool {
+pub fn has(tool: &str, arguments: &[&str]) -> bool {
     let mut command = Command::new(tool);
     command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     let there = command.status().is_ok_and(|s| s.success());
@@ -38,7 +38,7 @@ fn has(tool: &str, arguments: &[&str]) -> bool {
 }
 
 /// Waits until `done` holds; fails after half a minute.
-fn until(what: &str, mut done: impl FnMut() -> bool) {
+pub fn until(what: &str, mut done: impl FnMut() -> bool) {
     let start = Instant::now();
     while !done() {
         assert!(start.elapsed() < Duration::from_secs(30), "never happened: {what}");
@@ -47,7 +47,7 @@ fn until(what: &str, mut done: impl FnMut() -> bool) {
 }
 
 /// oomph with its state and configuration in a folder of the test's own.
-fn oomph(state: &Path) -> Command {
+pub fn oomph(state: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_oomph"));
     command.env("OOMPH_STATE", state).env("XDG_CONFIG_HOME", state.join("config")).stdin(Stdio::null());
     command
