@@ -12,7 +12,7 @@ pub mod files;
 pub mod metrics;
 pub mod number;
 pub mod oom;
-mod prefix;
+pub(crate) mod prefix;
 mod runs;
 mod text;
 mod traceback;

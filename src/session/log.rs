@@ -1,10 +1,13 @@
 //! The last stretch of a source's text, as lines that can be shown.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 use crate::model::{Clean, Timestamp};
 
-use super::ink::{self, Ink};
+use super::{
+    ink::{self, Ink},
+    level,
+};
 
 /// Bytes of text kept for scrolling.
 const KEEP: usize = 16 << 20;
@@ -26,6 +29,8 @@ pub struct LogLine {
     pub inks: Box<[(u32, Ink)]>,
     /// Times that the line was redrawn by a progress bar.
     pub redraws: u32,
+    /// The rank that the line names.
+    pub rank: Option<u32>,
 }
 
 /// Recent lines of one source.
@@ -42,7 +47,12 @@ pub struct Log {
     begun: bool,
     line_begun: Option<Timestamp>,
     next_number: u64,
+    /// The ranks that lines named, at most [`RANKS`] of them.
+    ranks: BTreeSet<u32>,
 }
+
+/// Different ranks that are remembered.
+const RANKS: usize = 4096;
 
 /// What has come since the last line break or carriage return, cut in its middle when it is too long.
 #[derive(Debug, Default)]
@@ -144,6 +154,9 @@ impl Log {
         self.next_number += 1;
         self.redraw();
         let line = self.line(at, Some(self.next_number));
+        if self.ranks.len() < RANKS {
+            self.ranks.extend(line.rank);
+        }
         self.shown.clear();
         self.redraws = 0;
         self.line_begun = None;
@@ -155,7 +168,8 @@ impl Log {
         let text = Clean::from_bytes(&read.text);
         // Cleaning may lengthen the text: colours are kept only where their places still hold.
         let inks = if text.as_str().len() == read.text.len() { read.inks } else { Vec::new() };
-        LogLine { at, number, byte: self.line_at, text, inks: inks.into(), redraws: self.redraws }
+        let rank = level::rank(text.as_str());
+        LogLine { at, number, byte: self.line_at, text, inks: inks.into(), redraws: self.redraws, rank }
     }
 
     /// The unfinished last line as it stands.
@@ -168,7 +182,8 @@ impl Log {
         let read = ink::read(newest);
         let number = Some(self.next_number + 1);
         let text = Clean::from_bytes(&read.text);
-        Some(LogLine { at, number, byte: self.line_at, text, inks: Box::default(), redraws: self.redraws })
+        let rank = level::rank(text.as_str());
+        Some(LogLine { at, number, byte: self.line_at, text, inks: Box::default(), redraws: self.redraws, rank })
     }
 
     /// The unfinished last line is complete.
@@ -191,7 +206,8 @@ impl Log {
     /// A line of oomph's own between the source's lines.
     pub fn note(&mut self, at: Timestamp, text: &str) {
         let text = Clean::new(text);
-        self.push(LogLine { at, number: None, byte: self.line_at, text, inks: Box::default(), redraws: 0 });
+        let (byte, inks) = (self.line_at, Box::default());
+        self.push(LogLine { at, number: None, byte, text, inks, redraws: 0, rank: None });
     }
 
     fn push(&mut self, line: LogLine) {
@@ -208,6 +224,11 @@ impl Log {
     /// Number of the last complete line.
     pub fn last_number(&self) -> u64 {
         self.next_number
+    }
+
+    /// The ranks that lines named.
+    pub fn ranks(&self) -> &BTreeSet<u32> {
+        &self.ranks
     }
 
     /// Complete lines, oldest first.

@@ -5,6 +5,7 @@ mod autopsy;
 pub mod gpus;
 pub mod host;
 pub mod ink;
+pub mod level;
 pub mod log;
 pub mod pyramid;
 pub mod series;

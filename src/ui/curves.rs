@@ -62,6 +62,16 @@ pub fn curves(session: &Session, room: usize) -> Vec<Curve> {
     found
 }
 
+/// Points after which a series that has never moved counts as one that does not.
+const STILL: usize = 20;
+
+/// Whether a series has had one and the same value ever since, evaluations included.
+pub fn is_constant(session: &Session, key: &str) -> bool {
+    let (train, eval) = (session.metrics.train().get(key), session.metrics.eval().get(key));
+    train.is_some_and(|s| s.len() >= STILL && s.nonfinite() == 0 && s.min_max().is_some_and(|(a, b)| a >= b))
+        && eval.is_none()
+}
+
 /// Keys in the order in which people look for them: canonical first, then by name.
 pub fn ordered_keys(session: &Session) -> Vec<Clean> {
     let rank = |key: &Clean| {

@@ -14,6 +14,7 @@ mod input;
 pub mod keymap;
 pub mod keys;
 pub mod layout;
+mod log_text;
 mod named_colours;
 mod overlays;
 pub mod probe;

@@ -124,6 +124,8 @@ pub struct Theme {
     pub selection: Style,
     /// A filled banner that cannot be missed.
     pub alarm: Style,
+    /// A ground that lets everything before it be read: spreads, what is used. `None` where colours are too few.
+    pub shade: Option<Color>,
     series: Vec<Style>,
     pub glyphs: Glyphs,
 }
@@ -171,6 +173,8 @@ struct File {
     critical: Role,
     selection: Role,
     alarm: Role,
+    #[serde(default)]
+    shade: Option<Color>,
     series: Vec<Color>,
 }
 
@@ -232,6 +236,7 @@ impl Theme {
             critical: file.critical.style(),
             selection: file.selection.style(),
             alarm: file.alarm.style(),
+            shade: file.shade,
             series: if series.is_empty() { vec![Style::new()] } else { series },
             glyphs,
         })
@@ -309,6 +314,10 @@ impl Theme {
                 }
             }
         }
+        self.shade = match depth {
+            Depth::True | Depth::Indexed => self.shade.map(|c| lower(c, depth)),
+            Depth::Sixteen | Depth::None => None,
+        };
         self
     }
 }

@@ -4,27 +4,35 @@ use ratatui::{
     Frame,
     crossterm::event::KeyEvent,
     layout::Rect,
-    style::{Modifier, Style},
     text::{Line, Span},
     widgets::Paragraph,
 };
 use regex::{Regex, RegexBuilder};
-use unicode_width::UnicodeWidthChar;
 
 use crate::{
-    model::Clean,
-    session::{Source, log::LogLine},
+    model::{Clean, SourceId},
+    session::{
+        Source,
+        level::{Level, level},
+        log::LogLine,
+    },
     ui::{
         App, Cmd, Screen, Theme, Tone,
         format::count,
         input::{Input, Typed},
         keymap::Action,
+        log_text::Inked,
         widgets::panel::{explain, panel},
     },
 };
 
 /// Columns that one key press scrolls sideways.
 const SIDEWAYS: usize = 16;
+/// Rows that one wrapped line takes at most.
+const MOST_ROWS: usize = 60;
+/// What is shown, from everything to errors alone.
+const LEVELS: [(Level, &str); 4] =
+    [(Level::Bar, ""), (Level::Plain, "no bars"), (Level::Warning, "warnings and errors"), (Level::Error, "errors")];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Mode {
@@ -45,6 +53,10 @@ pub struct State {
     typed: Input,
     search: Option<Regex>,
     filter: Option<Regex>,
+    /// Which of [`LEVELS`] is shown.
+    level: usize,
+    /// Only this rank's lines.
+    rank: Option<u32>,
     /// Index of the line found or jumped to.
     found: Option<usize>,
 }
@@ -60,12 +72,32 @@ impl Default for State {
             typed: Input::default(),
             search: None,
             filter: None,
+            level: 0,
+            rank: None,
             found: None,
         }
     }
 }
 
 impl State {
+    /// Whether a line is shown: oomph's own notes always are.
+    fn passes(&self, line: &LogLine) -> bool {
+        let least = LEVELS[self.level].0;
+        line.number.is_none()
+            || (self.rank.is_none_or(|rank| line.rank == Some(rank))
+                && (least == Level::Bar || level(line.text.as_str()) >= least)
+                && self.filter.as_ref().is_none_or(|f| f.is_match(line.text.as_str())))
+    }
+
+    /// What is left out, in words.
+    fn only(&self) -> Option<String> {
+        let mut words = Vec::new();
+        words.extend(self.filter.as_ref().map(|f| format!("only {}", Clean::new(f.as_str()))));
+        words.extend(Some(LEVELS[self.level].1.to_string()).filter(|w| !w.is_empty()));
+        words.extend(self.rank.map(|r| format!("rank {r}")));
+        (!words.is_empty()).then(|| words.join(", "))
+    }
+
     /// The line that is being typed, with its prompt.
     pub fn typing(&self) -> Option<(&'static str, &str)> {
         match self.mode {
@@ -88,31 +120,11 @@ pub fn pattern(text: &str) -> Option<Regex> {
     build(text).or_else(|_| build(&regex::escape(text))).ok()
 }
 
-/// Style of a line by what it says: colours are made anew, never taken from the log.
-pub fn line_style(text: &Clean, theme: &Theme) -> Style {
-    let text = text.as_str();
-    let head = text.get(..text.floor_char_boundary(160)).unwrap_or(text);
-    let has = |words: &[&str]| words.iter().any(|w| head.contains(w));
-    if has(&["Traceback", "Error", "ERROR", "FATAL", "CRITICAL", "out of memory", "Killed"]) {
-        theme.critical
-    } else if has(&["WARN", "Warning", "warning"]) {
-        theme.warning
-    } else if has(&["DEBUG", "%|", "INFO"]) || head.trim_start().starts_with("File \"") {
-        theme.muted
-    } else {
-        theme.text
-    }
-}
-
 fn source(app: &App) -> Option<&Source> {
     match app.log.source {
         Some(n) => app.session.sources.values().nth(n),
         None => super::overview::main_source(&app.session),
     }
-}
-
-fn passes(line: &LogLine, filter: Option<&Regex>) -> bool {
-    filter.is_none_or(|f| f.is_match(line.text.as_str()))
 }
 
 /// Rows of text on this screen.
@@ -123,7 +135,7 @@ fn page(app: &App) -> usize {
 /// Indices of the lines of a page, from `top` on or up to the end.
 fn visible(source: &Source, state: &State, rows: usize) -> Vec<usize> {
     let lines = source.log.lines();
-    let wanted = |i: &usize| lines.get(*i).is_some_and(|l| passes(l, state.filter.as_ref()));
+    let wanted = |i: &usize| lines.get(*i).is_some_and(|l| state.passes(l));
     if let Some(top) = state.top {
         (top..lines.len()).filter(wanted).take(rows).collect()
     } else {
@@ -148,8 +160,8 @@ pub fn render(frame: &mut Frame, area: Rect, app: &App, theme: &Theme) {
     };
     let dot = theme.glyphs.pick(" · ", " - ");
     let mut right = Vec::new();
-    if let Some(filter) = &state.filter {
-        right.push(Span::styled(format!("only {}{dot}", Clean::new(filter.as_str())), theme.accent));
+    if let Some(only) = state.only() {
+        right.push(Span::styled(format!("{only}{dot}"), theme.accent));
     }
     right.push(match (state.top, source.ended) {
         (None, false) => Span::styled("following", theme.good),
@@ -176,7 +188,7 @@ pub fn render(frame: &mut Frame, area: Rect, app: &App, theme: &Theme) {
         inside = Rect { y: inside.y + 1, height: inside.height - 1, ..inside };
     }
     // The line that is being written stands last, while the end is followed.
-    let partial = source.log.partial().filter(|l| state.top.is_none() && passes(l, state.filter.as_ref()));
+    let partial = source.log.partial().filter(|l| state.top.is_none() && state.passes(l));
     if source.log.lines().is_empty() && partial.is_none() {
         let text = format!("waiting for the first line of {}", source.name);
         explain(frame, inside, &text, &["Lines appear here as they are written."], theme);
@@ -184,8 +196,11 @@ pub fn render(frame: &mut Frame, area: Rect, app: &App, theme: &Theme) {
     }
     let rows = usize::from(inside.height);
     let indices = visible(source, state, rows);
+    let past_end =
+        indices.last() == Some(&source.log.lines().len().saturating_sub(1)) && state.found == indices.last().copied();
     if indices.is_empty() && partial.is_none() {
-        explain(frame, inside, "No line matches", &["& and an empty line show everything again."], theme);
+        let advice = format!("{} shows everything again.", app.keymap.hint(Action::Back));
+        explain(frame, inside, "No line matches", &[advice.as_str()], theme);
         return;
     }
     let digits = count(source.log.last_number()).len().max(3);
@@ -195,12 +210,15 @@ pub fn render(frame: &mut Frame, area: Rect, app: &App, theme: &Theme) {
     let complete = indices.into_iter().filter_map(|i| Some((Some(i), source.log.lines().get(i)?)));
     for (i, line) in complete.chain(partial.iter().map(|line| (None, line))) {
         let here = i.is_some() && state.found == i;
-        let style = if line.number.is_none() { theme.accent } else { line_style(&line.text, theme) };
-        let style = if here { theme.selection } else { style };
-        let pieces = if state.wrap {
-            wrapped(line.text.as_str(), width)
+        let mut inked = Inked::line(line, theme);
+        if here {
+            inked = inked.overall(theme.selection);
+        }
+        // The line that was jumped to is shown whole.
+        let pieces = if state.wrap || here {
+            inked.wrapped(width.max(1), MOST_ROWS)
         } else {
-            vec![slice(line.text.as_str(), state.left, width)]
+            vec![inked.columns(state.left, width)]
         };
         for (n, piece) in pieces.into_iter().enumerate() {
             let mut spans = Vec::new();
@@ -208,63 +226,13 @@ pub fn render(frame: &mut Frame, area: Rect, app: &App, theme: &Theme) {
                 let number = line.number.filter(|_| n == 0).map(count).unwrap_or_default();
                 spans.push(Span::styled(format!("{number:>digits$}  "), theme.faint));
             }
-            spans.extend(highlighted(&piece, state.search.as_ref(), style, theme));
+            spans.extend(inked.spans(piece, state.search.as_ref(), theme));
             out.push(Line::from(spans));
         }
     }
-    let skip = if state.top.is_none() { out.len().saturating_sub(rows) } else { 0 };
+    // At the end the last rows count, and so they do where the line that was jumped to would end below the page.
+    let skip = if state.top.is_none() || (past_end && !state.wrap) { out.len().saturating_sub(rows) } else { 0 };
     frame.render_widget(Paragraph::new(out.split_off(skip)), inside);
-}
-
-/// The part of a line from column `left` on, `width` columns wide.
-fn slice(text: &str, left: usize, width: usize) -> String {
-    let (mut at, mut out, mut used) = (0, String::new(), 0);
-    for c in text.chars() {
-        let w = c.width().unwrap_or(0);
-        if at >= left {
-            if used + w > width {
-                break;
-            }
-            used += w;
-            out.push(c);
-        }
-        at += w;
-    }
-    out
-}
-
-/// A line in pieces of at most `width` columns.
-fn wrapped(text: &str, width: usize) -> Vec<String> {
-    let mut pieces = vec![String::new()];
-    let mut used = 0;
-    for c in text.chars() {
-        let w = c.width().unwrap_or(0);
-        if used + w > width && used > 0 {
-            if pieces.len() >= 60 {
-                break;
-            }
-            pieces.push(String::new());
-            used = 0;
-        }
-        used += w;
-        if let Some(last) = pieces.last_mut() {
-            last.push(c);
-        }
-    }
-    pieces
-}
-
-fn highlighted(text: &str, search: Option<&Regex>, style: Style, theme: &Theme) -> Vec<Span<'static>> {
-    let Some(search) = search else { return vec![Span::styled(text.to_string(), style)] };
-    let mut spans = Vec::new();
-    let mut from = 0;
-    for hit in search.find_iter(text).filter(|hit| !hit.is_empty()).take(64) {
-        spans.push(Span::styled(text[from..hit.start()].to_string(), style));
-        spans.push(Span::styled(hit.as_str().to_string(), theme.accent.add_modifier(Modifier::REVERSED)));
-        from = hit.end();
-    }
-    spans.push(Span::styled(text[from..].to_string(), style));
-    spans
 }
 
 /// A key while a pattern is typed. `false`: nothing is being typed.
@@ -329,6 +297,11 @@ pub fn act(app: &mut App, action: Action) -> Vec<Cmd> {
         Action::Left => app.log.left = app.log.left.saturating_sub(SIDEWAYS),
         Action::Right => app.log.left = (app.log.left + SIDEWAYS).min(100_000),
         Action::Wrap => app.log.wrap = !app.log.wrap,
+        Action::Levels => {
+            app.log.level = (app.log.level + 1) % LEVELS.len();
+            (app.log.top, app.log.found) = (None, None);
+        }
+        Action::Ranks => next_rank(app),
         Action::Search | Action::Filter => {
             app.log.mode = if action == Action::Search { Mode::Searching } else { Mode::Filtering };
             app.log.typed.clear();
@@ -345,14 +318,29 @@ pub fn act(app: &mut App, action: Action) -> Vec<Cmd> {
             }
         }
         Action::Back => {
-            if app.log.filter.take().is_none() && app.log.search.take().is_none() {
+            let all = (app.log.level, app.log.rank) == (0, None);
+            if app.log.filter.take().is_none() && app.log.search.take().is_none() && all {
                 app.log.top = None;
             }
-            app.log.found = None;
+            (app.log.level, app.log.rank, app.log.found) = (0, None, None);
         }
         _ => {}
     }
     Vec::new()
+}
+
+/// The lines of the next rank alone; after the last rank those of all.
+fn next_rank(app: &mut App) {
+    let Some(ranks) = source(app).map(|s| s.log.ranks().clone()) else { return };
+    if ranks.is_empty() {
+        app.say("no line names a rank", Tone::Quiet);
+        return;
+    }
+    app.log.rank = match app.log.rank {
+        None => ranks.first().copied(),
+        Some(rank) => ranks.range(rank + 1..).next().copied(),
+    };
+    (app.log.top, app.log.found) = (None, None);
 }
 
 fn top_now(app: &App, rows: usize) -> Option<usize> {
@@ -365,8 +353,7 @@ fn scroll(app: &mut App, by: isize) {
     let Some(top) = top_now(app, rows) else { return };
     let Some(source) = source(app) else { return };
     let lines = source.log.lines();
-    let filter = app.log.filter.as_ref();
-    let wanted = |i: &usize| lines.get(*i).is_some_and(|l| passes(l, filter));
+    let wanted = |i: &usize| lines.get(*i).is_some_and(|l| app.log.passes(l));
     let next = if by < 0 {
         let back = by.unsigned_abs();
         let above: Vec<usize> = (0..top).rev().filter(wanted).take(back).collect();
@@ -390,9 +377,7 @@ fn search(app: &mut App, backwards: bool) {
         return;
     }
     let from = app.log.found.or_else(|| app.log.top.map(|t| t.saturating_sub(1))).unwrap_or(n).min(n);
-    let hit = |i: &usize| {
-        lines.get(*i).is_some_and(|l| passes(l, app.log.filter.as_ref()) && pattern.is_match(l.text.as_str()))
-    };
+    let hit = |i: &usize| lines.get(*i).is_some_and(|l| app.log.passes(l) && pattern.is_match(l.text.as_str()));
     let found = if backwards {
         (0..from).rev().chain((from..n).rev()).find(hit)
     } else {
@@ -407,18 +392,25 @@ fn search(app: &mut App, backwards: bool) {
     }
 }
 
-/// Opens the log at a line, by its number.
+/// Opens the log at a line of any source, by its number.
 pub fn jump(app: &mut App, line: u64) {
+    jump_in(app, None, line);
+}
+
+/// Opens the log at a line of a source.
+pub fn jump_in(app: &mut App, source: Option<SourceId>, line: u64) {
     let rows = page(app);
-    let at = app.session.sources.values().enumerate().find_map(|(n, source)| {
-        let lines = source.log.lines();
-        lines.iter().position(|l| l.number == Some(line)).map(|i| (n, i))
+    let mut sources = app.session.sources.values().enumerate().filter(|(_, s)| source.is_none_or(|id| s.id == id));
+    let at = sources.find_map(|(n, source)| {
+        // Lines are kept in order, with notes without a number between them.
+        let at = source.log.lines().iter().position(|l| l.number == Some(line))?;
+        Some((n, at))
     });
     match at {
         Some((source, i)) => {
             app.screen = Screen::Log;
             app.log.source = Some(source);
-            app.log.filter = None;
+            (app.log.filter, app.log.level, app.log.rank) = (None, 0, None);
             app.log.found = Some(i);
             let last = app.session.sources.values().nth(source).map_or(0, |s| s.log.lines().len());
             app.log.top = Some(i.saturating_sub(rows / 3).min(last.saturating_sub(rows)));

@@ -13,6 +13,7 @@ use crate::{
         App, Cmd, Screen, Theme, Tone,
         format::{count, fit},
         keymap::Action,
+        log_text::Inked,
         widgets::panel::{explain, panel},
     },
 };
@@ -110,12 +111,21 @@ pub fn render(frame: &mut Frame, area: Rect, app: &App, theme: &Theme) {
     let mut lines = vec![Line::from(Span::styled(summary, style)), Line::default()];
     for (i, text) in paste.lines.iter().enumerate().skip(paste.top).take(usize::from(inner.height)) {
         let here = paste.found == Some(i as u64 + 1);
-        let style = if here { theme.selection } else { super::log::line_style(text, theme) };
-        let shown = fit(text.as_str(), width.saturating_sub(8), theme.glyphs.pick("…", "~"));
-        lines.push(Line::from(vec![
-            Span::styled(format!("{:>6}  ", count(i as u64 + 1)), theme.faint),
-            Span::styled(shown, style),
-        ]));
+        let number = |n: Option<usize>| n.map(|n| count(n as u64 + 1)).unwrap_or_default();
+        let room = width.saturating_sub(8);
+        let mut inked = Inked::of(text.as_str(), theme);
+        let rows = if here {
+            // The line that was asked for is shown whole.
+            inked = inked.overall(theme.selection);
+            inked.rows(room, 12, theme)
+        } else {
+            vec![inked.fitted(room, theme)]
+        };
+        for (n, row) in rows.into_iter().enumerate() {
+            let mut spans = vec![Span::styled(format!("{:>6}  ", number(Some(i).filter(|_| n == 0))), theme.faint)];
+            spans.extend(row);
+            lines.push(Line::from(spans));
+        }
     }
     let inside = Rect { x: inner.x + 1, width: inner.width.saturating_sub(2), ..inner };
     frame.render_widget(Paragraph::new(lines), inside);

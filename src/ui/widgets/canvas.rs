@@ -1,6 +1,10 @@
 //! A grid of dots finer than the characters: 2 x 4 in braille, 2 x 2 in blocks, 1 x 1 in ASCII.
 
-use ratatui::{buffer::Buffer, layout::Rect, style::Style};
+use ratatui::{
+    buffer::Buffer,
+    layout::Rect,
+    style::{Color, Style},
+};
 
 use crate::ui::theme::Glyphs;
 
@@ -23,18 +27,20 @@ struct Spot {
     style: Style,
 }
 
-/// Dots, and the style of each cell.
+/// Dots, the style of each cell, and a shade behind them.
 pub struct Canvas {
     glyphs: Glyphs,
     columns: usize,
     rows: usize,
     spots: Vec<Spot>,
+    /// For each column of characters the dots, from the top, between which it is shaded.
+    shades: Vec<Option<(usize, usize)>>,
 }
 
 impl Canvas {
     pub fn new(columns: u16, rows: u16, glyphs: Glyphs) -> Self {
         let (columns, rows) = (usize::from(columns), usize::from(rows));
-        Self { glyphs, columns, rows, spots: vec![Spot::default(); columns * rows] }
+        Self { glyphs, columns, rows, spots: vec![Spot::default(); columns * rows], shades: vec![None; columns] }
     }
 
     /// Dots of one character: across, down.
@@ -89,6 +95,16 @@ impl Canvas {
         }
     }
 
+    /// Shades a column of dots from `top` down to `bottom`. A shade is as wide as a character: its columns of dots share
+    /// the highest top and the lowest bottom, so that the narrowest spike stays visible.
+    pub fn shade(&mut self, x: usize, top: usize, bottom: usize) {
+        let across = Self::fineness(self.glyphs).0;
+        if let Some(shade) = self.shades.get_mut(x / across) {
+            let (from, to) = shade.unwrap_or((top, bottom));
+            *shade = Some((from.min(top), to.max(bottom)));
+        }
+    }
+
     /// A straight line.
     pub fn line(&mut self, from: (usize, usize), to: (usize, usize), style: Style, level: u8) {
         let (x0, y0, x1, y1) = (from.0 as i64, from.1 as i64, to.0 as i64, to.1 as i64);
@@ -99,8 +115,19 @@ impl Canvas {
         }
     }
 
-    /// Writes the cells that have dots.
-    pub fn draw(&self, area: Rect, buffer: &mut Buffer) {
+    /// The first row as text.
+    pub fn text(&self) -> String {
+        let row = Rect::new(0, 0, self.columns as u16, 1);
+        let mut buffer = Buffer::empty(row);
+        self.draw(row, &mut buffer, None);
+        buffer.content().iter().map(ratatui::buffer::Cell::symbol).collect()
+    }
+
+    /// Writes the shade in its colour, then the cells that have dots.
+    pub fn draw(&self, area: Rect, buffer: &mut Buffer, shade: Option<Color>) {
+        if let Some(color) = shade {
+            self.draw_shade(area, buffer, color);
+        }
         for (i, spot) in self.spots.iter().enumerate().filter(|(_, s)| s.bits != 0) {
             let x = area.x + (i % self.columns) as u16;
             let y = area.y + (i / self.columns) as u16;
@@ -121,6 +148,35 @@ impl Canvas {
                 }
             }
             cell.set_style(spot.style);
+        }
+    }
+
+    /// The edges of a shade are drawn to a quarter of a character where no dot stands on them.
+    fn draw_shade(&self, area: Rect, buffer: &mut Buffer, color: Color) {
+        let down = Self::fineness(self.glyphs).1;
+        // What is lower than a character is no more than the line before it.
+        let shades = self.shades.iter().enumerate().filter_map(|(i, s)| Some((i, (*s)?)));
+        for (column, (top, bottom)) in shades.filter(|(_, (top, bottom))| bottom - top >= down) {
+            for row in top / down..=(bottom / down).min(self.rows.saturating_sub(1)) {
+                let Some(cell) = buffer.cell_mut((area.x + column as u16, area.y + row as u16)) else { continue };
+                let (from, to) = (top.max(row * down), (bottom + 1).min((row + 1) * down));
+                let quarters = (to.saturating_sub(from) * 4).div_ceil(down);
+                let (above, below) = (top < row * down, bottom + 1 > (row + 1) * down);
+                let dotted = self.spots.get(row * self.columns + column).is_some_and(|s| s.bits != 0);
+                if quarters >= 4 || (quarters >= 2 && (dotted || self.glyphs.ascii())) || (quarters == 3 && above) {
+                    cell.set_style(Style::new().bg(color));
+                } else if !dotted && !self.glyphs.ascii() {
+                    let upper = above || (!below && from % down < down / 2);
+                    let symbol = match (upper, quarters) {
+                        (true, 2..) => "▀",
+                        (true, _) => "▔",
+                        (false, 1) => "▂",
+                        (false, 2) => "▄",
+                        (false, _) => "▆",
+                    };
+                    cell.set_symbol(symbol).set_style(Style::new().fg(color));
+                }
+            }
         }
     }
 }

@@ -27,11 +27,12 @@ pub struct Span {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     Line,
-    /// A line behind the others.
+    /// The values as they are, behind their smoothed line: shaded from the lowest to the highest where several share
+    /// a column.
     Faded,
-    /// Every second dot between low and high: a spread.
+    /// A spread: shaded between low and high.
     Band,
-    /// A line with everything under it filled.
+    /// A line with everything under it shaded.
     Filled,
 }
 
@@ -87,6 +88,69 @@ impl Line {
     pub fn kind(mut self, kind: Kind) -> Self {
         self.kind = kind;
         self
+    }
+}
+
+/// How a line comes onto a canvas: its kind, and whether this terminal can shade.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Look {
+    Drawn(u8),
+    /// Shaded between low and high, without a line.
+    Shaded,
+    /// A line on a shaded ground.
+    Grounded {
+        shade: bool,
+    },
+    /// The edges of a spread, where nothing can be shaded.
+    Edges,
+}
+
+impl Look {
+    fn of(line: &Line, theme: &Theme) -> Self {
+        let shade = theme.shade.is_some();
+        let thinned = || line.spans.iter().filter(|s| s.high > s.low).count() * 3 > line.spans.len();
+        match line.kind {
+            Kind::Line => Self::Drawn(LINE),
+            Kind::Faded if shade && thinned() => Self::Shaded,
+            Kind::Faded => Self::Drawn(FADED),
+            Kind::Band if shade => Self::Shaded,
+            Kind::Band => Self::Edges,
+            Kind::Filled => Self::Grounded { shade },
+        }
+    }
+
+    /// Draws a span that stands at a column, from a dot to a dot down, after the place that the line comes `from`.
+    fn draw(self, canvas: &mut Canvas, from: Option<(usize, usize)>, to: (usize, usize, usize), style: Style) {
+        let (x, top, bottom) = to;
+        let first = from.map_or(x, |(at, _)| (at + 1).min(x));
+        match self {
+            // A spread of two dots is the width of the line itself.
+            Self::Shaded if bottom.saturating_sub(top) < 2 => {}
+            Self::Shaded => (first..=x).for_each(|column| canvas.shade(column, top, bottom)),
+            Self::Edges => {
+                for column in (first..=x).filter(|column| column % 2 == 0) {
+                    canvas.dot(column, top, style, BEHIND);
+                    canvas.dot(column, bottom, style, BEHIND);
+                }
+            }
+            Self::Drawn(_) | Self::Grounded { .. } => {
+                let level = if let Self::Drawn(level) = self { level } else { LINE };
+                let ground = canvas.height().saturating_sub(1);
+                match self {
+                    Self::Grounded { shade: true } => (first..=x).for_each(|c| canvas.shade(c, top, ground)),
+                    Self::Grounded { shade: false } => {
+                        for column in (first..=x).filter(|column| column % 4 == 0) {
+                            (top..=ground).filter(|y| y % 4 == 0).for_each(|y| canvas.dot(column, y, style, BEHIND));
+                        }
+                    }
+                    _ => {}
+                }
+                if let Some(from) = from {
+                    canvas.line(from, (x, from.1.clamp(top, bottom)), style, level);
+                }
+                canvas.column(x, top, bottom, style, level);
+            }
+        }
     }
 }
 
@@ -215,7 +279,9 @@ impl Chart {
             }
         }
         let mut over: Vec<(usize, bool, Style)> = Vec::new();
-        for line in &self.lines {
+        let spread = self.y.is_some() || self.spread().is_some_and(|s| s.0 >= low && s.1 <= high);
+        for line in self.lines.iter().filter(|l| l.kind != Kind::Band || spread) {
+            let look = Look::of(line, theme);
             let mut before: Option<(usize, usize)> = None;
             for span in line.spans.iter().filter(|s| s.x >= self.x.0 && s.x <= self.x.1) {
                 if self.log && span.high <= 0.0 {
@@ -225,42 +291,22 @@ impl Chart {
                 let x = place_x(span.x);
                 let lowest = if self.log && span.low <= 0.0 { span.high } else { span.low };
                 let (top, bottom) = (place_y(span.high), place_y(lowest));
-                match line.kind {
-                    Kind::Band => {
-                        let from = before.map_or(x, |(at, _)| (at + 1).min(x));
-                        for column in from..=x {
-                            for y in (top..=bottom).filter(|y| (y + column) % 2 == 0) {
-                                canvas.dot(column, y, line.style, BEHIND);
-                            }
-                        }
-                        before = Some((x, top));
+                let from = before.filter(|_| !span.gap);
+                look.draw(&mut canvas, from, (x, top, bottom), line.style);
+                before = Some((x, place_y(span.last).clamp(top, bottom)));
+                if line.kind != Kind::Band {
+                    // What a smoothed line hides behind the edge is worth more notice than its faint values are.
+                    let style = if line.kind == Kind::Faded { theme.warning } else { line.style };
+                    if self.scale(span.high) > high + (high - low) * 1e-9 {
+                        over.push((x, true, style));
                     }
-                    Kind::Line | Kind::Faded | Kind::Filled => {
-                        let level = if line.kind == Kind::Faded { FADED } else { LINE };
-                        if let (Some(from), false) = (before, span.gap) {
-                            canvas.line(from, (x, from.1.clamp(top, bottom)), line.style, level);
-                            if line.kind == Kind::Filled {
-                                for column in from.0 + 1..x {
-                                    canvas.column(column, from.1.max(top), height - 1, theme.faint, GROUND);
-                                }
-                            }
-                        }
-                        if line.kind == Kind::Filled {
-                            canvas.column(x, top, height - 1, theme.faint, GROUND);
-                        }
-                        canvas.column(x, top, bottom, line.style, level);
-                        before = Some((x, place_y(span.last).clamp(top, bottom)));
-                        if self.scale(span.high) > high + (high - low) * 1e-9 {
-                            over.push((x, true, line.style));
-                        }
-                        if self.scale(lowest) < low - (high - low) * 1e-9 {
-                            over.push((x, false, line.style));
-                        }
+                    if self.scale(lowest) < low - (high - low) * 1e-9 {
+                        over.push((x, false, style));
                     }
                 }
             }
         }
-        canvas.draw(plot, buffer);
+        canvas.draw(plot, buffer, theme.shade);
         let across = Canvas::fineness(theme.glyphs).0;
         for (x, up, style) in over {
             let y = if up { plot.y } else { plot.y + plot.height - 1 };
@@ -317,6 +363,9 @@ impl Chart {
                 low = core_low - core * 0.1;
             }
         }
+        if let Some((from, to)) = self.spread().filter(|s| Self::in_measure(*s, (low, high))) {
+            (low, high) = (low.min(from), high.max(to));
+        }
         for rule in &self.rules {
             let at = self.scale(rule.value);
             // A cap is worth showing unless the curve is far from it.
@@ -325,6 +374,20 @@ impl Chart {
             }
         }
         widen(low, high)
+    }
+
+    /// Lowest and highest place of the spreads, in scaled units.
+    fn spread(&self) -> Option<(f64, f64)> {
+        let bands = self.lines.iter().filter(|l| l.kind == Kind::Band).flat_map(|l| &l.spans);
+        let seen = bands.filter(|s| s.x >= self.x.0 && s.x <= self.x.1 && (!self.log || s.low > 0.0));
+        let ends =
+            seen.map(|s| (self.scale(s.low), self.scale(s.high))).filter(|(a, b)| a.is_finite() && b.is_finite());
+        ends.reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)))
+    }
+
+    /// Whether a spread leaves the lines, which lie between `lines`, enough of the height to be read.
+    fn in_measure(spread: (f64, f64), lines: (f64, f64)) -> bool {
+        spread.1 - spread.0 <= 4.0 * (lines.1 - lines.0)
     }
 
     fn draw_axis(&self, area: Rect, plot: Rect, range: (f64, f64), buffer: &mut Buffer, theme: &Theme) {
@@ -391,14 +454,16 @@ impl Chart {
         let y = area.y + area.height - 1;
         let (first, last) = (label(self.x.0), label(self.x.1));
         let width = usize::from(plot.width);
-        if first.len() + last.len() + 2 <= width {
-            buffer.set_string(plot.x, y, &first, theme.muted);
-        }
         if last.len() <= width {
             buffer.set_string(plot.x + (width - last.len()) as u16, y, &last, theme.muted);
         }
+        if first == last || first.len() + last.len() + 2 > width {
+            return;
+        }
+        buffer.set_string(plot.x, y, &first, theme.muted);
         let middle = label(f64::midpoint(self.x.0, self.x.1));
-        if first.len() + last.len() + middle.len() + 12 <= width {
+        let between = middle != first && middle != last;
+        if between && first.len() + last.len() + middle.len() + 12 <= width {
             buffer.set_string(plot.x + ((width - middle.len()) / 2) as u16, y, &middle, theme.muted);
         }
     }
