@@ -48,8 +48,17 @@ pub struct Reader {
     offset: u64,
     /// Line breaks so far.
     lines: u64,
-    console: TrainerConsole,
-    others: OtherLines,
+    /// What prints without a rank, or with the lowest one.
+    main: Stream,
+    main_rank: Option<u32>,
+    /// The rank that the first frame of this line named: a bar is drawn again without its prefix.
+    line_rank: Option<u32>,
+    /// What other ranks print: their lines stand between each other's, and a block or a bar is one rank's.
+    ranks: Vec<(u32, Stream)>,
+    /// The text that each line of a collector's JSON holds.
+    wrapped: Option<Box<Reader>>,
+    /// Where the line that holds this text stands.
+    within: Option<(u64, u64)>,
     runs: Runs,
     /// What the last frame gave, before it is known which run it is of.
     given: Vec<Record>,
@@ -58,6 +67,46 @@ pub struct Reader {
     unparsed_bytes: u64,
     dialects: Vec<&'static str>,
 }
+
+/// What one rank prints.
+#[derive(Debug, Default)]
+struct Stream {
+    console: TrainerConsole,
+    others: OtherLines,
+}
+
+impl Stream {
+    fn frame(&mut self, raw: &[u8], text: &[u8], at: At, out: &mut Vec<Record>) -> bool {
+        match self.others.takes(text, at, out) {
+            Taken::Yes => true,
+            Taken::ButItsBar => {
+                self.console.bars(text, out);
+                true
+            }
+            Taken::No => self.console.frame(text, at, out) || self.others.line(raw, text, at, out),
+        }
+    }
+
+    fn finish(&mut self, out: &mut Vec<Record>) {
+        self.console.settle(out);
+        self.others.finish(out);
+    }
+
+    fn total_steps(&self) -> Option<u64> {
+        self.others.total_steps().or(self.console.total_steps())
+    }
+
+    fn progress(&self) -> Option<Progress> {
+        self.console.progress().or_else(|| self.others.progress())
+    }
+
+    fn dialect(&self) -> Option<&'static str> {
+        self.console.dialect().or(self.others.dialect())
+    }
+}
+
+/// Ranks that are told from each other.
+const MAX_RANKS: usize = 256;
 
 impl Reader {
     /// Reads the next bytes and puts what they complete into `out`.
@@ -73,7 +122,10 @@ impl Reader {
                 self.partial = frame;
                 self.partial.clear();
             }
-            self.lines += u64::from(bytes[end] == b'\n');
+            if bytes[end] == b'\n' {
+                self.lines += 1;
+                self.line_rank = None;
+            }
             start = end + 1;
         }
         if self.partial.is_empty() {
@@ -96,10 +148,13 @@ impl Reader {
     }
 
     fn frame(&mut self, frame: &[u8], byte: u64, out: &mut Vec<Record>) {
-        // A collector that drops carriage returns glues frames: each bar ends with its bracket.
+        // A collector that drops carriage returns glues frames: each bar ends with its bracket, and Keras rubs a frame out.
+        // In a collector's JSON they are still one text.
         let mut rest = frame;
         let mut at = byte;
-        while let Some(end) = glued(rest) {
+        while !frame.starts_with(b"{\"")
+            && let Some(end) = rubbed_out(rest).or_else(|| glued(rest))
+        {
             self.one(&rest[..end], at, out);
             at += end as u64;
             rest = &rest[end..];
@@ -120,35 +175,72 @@ impl Reader {
         let found = prefix::find(text);
         let raw = text;
         text = text.get(found.end..).unwrap_or_default();
-        if found.end > 0 {
-            text = text.trim_ascii_start();
+        let inner = text.trim_ascii_start();
+        // How many blanks a bar is overdrawn with is of interest.
+        if found.end > 0 || !inner.is_empty() {
+            text = inner;
         }
         if text.last() == Some(&b']') {
             text = not_repeated(text);
         }
-        let at = At { line: self.lines + 1, byte, rank: found.rank, time: found.time };
-        // What stands in a box is somebody's text.
-        let boxed = BOXES.iter().any(|edge| text.trim_ascii_start().starts_with(edge.as_bytes()));
-        let mut given = std::mem::take(&mut self.given);
-        let understood = !boxed
-            && match self.others.takes(text, at, &mut given) {
-                Taken::Yes => true,
-                Taken::ButItsBar => {
-                    self.console.bars(text, &mut given);
-                    true
-                }
-                Taken::No => self.console.frame(text, at, &mut given) || self.others.line(raw, text, at, &mut given),
-            };
-        if !understood {
-            self.unparsed_bytes += frame.len() as u64;
+        // Kaggle writes one list with an object a line.
+        let json = text.strip_prefix(b"[").or_else(|| text.strip_prefix(b",")).unwrap_or(text);
+        if json.starts_with(b"{\"")
+            && let Some(said) = wrapped(json)
+        {
+            self.unwrap(&said, byte, out);
+        } else {
+            let (line, byte) = self.within.unwrap_or((self.lines + 1, byte));
+            self.line_rank = found.rank.or(self.line_rank);
+            let at = At { line, byte, rank: self.line_rank, time: found.time };
+            let mut given = std::mem::take(&mut self.given);
+            // What stands in a box is somebody's text.
+            let boxed = BOXES.iter().any(|edge| text.starts_with(edge.as_bytes()));
+            if boxed || !self.stream(at.rank, &mut given).frame(raw, text, at, &mut given) {
+                self.unparsed_bytes += frame.len() as u64;
+            }
+            self.sort(&mut given, out);
+            self.given = given;
         }
-        self.sort(&mut given, out);
-        self.given = given;
         self.plain = plain;
         self.plain.clear();
         if self.dialects.is_empty() {
-            self.dialects.extend(self.console.dialect().or(self.others.dialect()));
+            let inner = self.wrapped.as_ref().and_then(|r| r.dialects.first().copied());
+            let ranks = || self.ranks.iter().find_map(|(_, stream)| stream.dialect());
+            self.dialects.extend(self.main.dialect().or_else(ranks).or(inner));
         }
+    }
+
+    /// What a line of this rank belongs to.
+    fn stream(&mut self, rank: Option<u32>, out: &mut Vec<Record>) -> &mut Stream {
+        let Some(rank) = rank else { return &mut self.main };
+        let main = *self.main_rank.get_or_insert(rank);
+        if rank < main {
+            // What a higher rank began is over.
+            self.main.finish(out);
+            self.main_rank = Some(rank);
+        }
+        if rank <= main {
+            return &mut self.main;
+        }
+        let known = self.ranks.iter().position(|(known, _)| *known == rank);
+        let place = known.unwrap_or_else(|| {
+            if self.ranks.len() < MAX_RANKS {
+                self.ranks.push((rank, Stream::default()));
+            }
+            self.ranks.len() - 1
+        });
+        self.ranks.get_mut(place).map_or(&mut self.main, |(_, stream)| stream)
+    }
+
+    /// Reads text that a collector wrapped in JSON, as if it stood in a log of its own.
+    fn unwrap(&mut self, text: &str, byte: u64, out: &mut Vec<Record>) {
+        let line = self.lines + 1;
+        let inner = self.wrapped.get_or_insert_default();
+        let before = inner.unparsed_bytes;
+        inner.within = Some((line, byte));
+        inner.feed(text.as_bytes(), out);
+        self.unparsed_bytes += inner.unparsed_bytes - before;
     }
 
     /// Finds out which run and which rank the points are of.
@@ -166,25 +258,34 @@ impl Reader {
         let frame = std::mem::take(&mut self.partial);
         self.frame(&frame, self.partial_at, out);
         let mut given = std::mem::take(&mut self.given);
-        self.console.settle(&mut given);
-        self.others.finish(&mut given);
+        self.main.finish(&mut given);
+        self.ranks.iter_mut().for_each(|(_, stream)| stream.finish(&mut given));
         self.sort(&mut given, out);
         self.given = given;
+        if let Some(inner) = &mut self.wrapped {
+            inner.finish(out);
+        }
+    }
+
+    fn streams(&self) -> impl Iterator<Item = &Stream> {
+        std::iter::once(&self.main).chain(self.ranks.iter().map(|(_, stream)| stream))
     }
 
     /// Steps of the whole run, where something says so.
     pub fn total_steps(&self) -> Option<u64> {
-        self.others.total_steps().or(self.console.total_steps())
+        let inner = || self.wrapped.as_ref().and_then(|r| r.total_steps());
+        self.streams().find_map(Stream::total_steps).or_else(inner)
     }
 
     /// Last state of the training's progress bar, or how many of its steps are done.
     pub fn progress(&self) -> Option<Progress> {
-        self.console.progress().or_else(|| self.others.progress())
+        let inner = || self.wrapped.as_ref().and_then(|r| r.progress());
+        self.streams().find_map(Stream::progress).or_else(inner)
     }
 
     /// Runs and restarts in this log.
     pub fn segments(&self) -> u32 {
-        self.runs.segments()
+        self.wrapped.as_ref().map_or(1, |r| r.segments()).max(self.runs.segments())
     }
 
     /// Bytes that no dialect understood.
@@ -198,6 +299,16 @@ impl Reader {
     }
 }
 
+/// The end of a frame over which another one was drawn with a run of backspaces.
+fn rubbed_out(frame: &[u8]) -> Option<usize> {
+    const RUN: usize = 8;
+    let start =
+        memchr::memchr_iter(0x08, frame).find(|at| *at > 0 && frame.get(*at..*at + RUN) == Some(&[0x08; RUN]))?;
+    // The backspaces go with what they rub out, so that the rest does not begin with them.
+    let run = frame.get(start..)?.iter().take_while(|b| **b == 0x08).count();
+    Some(start + run).filter(|end| *end < frame.len())
+}
+
 /// The end of the first of several bars with metrics in one frame.
 fn glued(frame: &[u8]) -> Option<usize> {
     let mut bars = memchr::memmem::find_iter(frame, b"%|");
@@ -208,6 +319,29 @@ fn glued(frame: &[u8]) -> Option<usize> {
         let name = frame.get(..first)?;
         memchr::memmem::find(name, b"|Loss: ").map(|_| end)
     })
+}
+
+/// The text that a collector wrapped in a line of JSON: Docker's and Kubernetes' `log`, journald's `MESSAGE`, and what
+/// loggers that write JSON call their message. A line of metrics is none.
+fn wrapped(line: &[u8]) -> Option<String> {
+    const NAMES: [&str; 8] = ["log", "message", "MESSAGE", "msg", "textPayload", "line", "data", "text"];
+    let line = line.trim_ascii_end();
+    let names = NAMES.iter().any(|name| memchr::memmem::find(line, name.as_bytes()).is_some());
+    if !line.ends_with(b"}") || !names {
+        return None;
+    }
+    let serde_json::Value::Object(mut map) = super::files::parse_json(line)? else { return None };
+    let counts = |name: &str| map.get(name).is_some_and(serde_json::Value::is_number);
+    if ["step", "epoch", "global_step", "iteration", "iter"].into_iter().any(counts) {
+        return None;
+    }
+    let name = NAMES.into_iter().find(|name| map.get(*name).is_some_and(serde_json::Value::is_string))?;
+    let serde_json::Value::String(mut text) = map.remove(name)? else { return None };
+    // Docker leaves the line break in: without it the line is not over. Others cut it off.
+    if name != "log" && !text.ends_with(['\n', '\r']) {
+        text.push('\n');
+    }
+    Some(text)
 }
 
 /// Edges of the tables that rich draws.

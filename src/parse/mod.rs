@@ -17,3 +17,4 @@ mod runs;
 mod text;
 mod traceback;
 pub mod trainer_console;
+pub mod utf16;

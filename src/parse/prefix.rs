@@ -11,7 +11,7 @@ use regex::bytes::Regex;
 pub struct Prefix {
     /// Offset of the text's first byte.
     pub end: usize,
-    /// The first rank that was named.
+    /// The last rank that was named: the one before may be the node's.
     pub rank: Option<u32>,
     /// Unix seconds, where a time with its zone stood there.
     pub time: Option<f64>,
@@ -99,19 +99,18 @@ pub fn find(line: &[u8]) -> Prefix {
     }
     for _ in 0..MAX {
         let rest = line.get(prefix.end..).unwrap_or_default();
-        let blanks = if prefix.end > 0 { rest.len() - rest.trim_ascii_start().len() } else { 0 };
+        let blanks = rest.len() - rest.trim_ascii_start().len();
         let Some(found) = ANY.find(&rest[blanks..]).filter(|m| !m.is_empty()) else { break };
         // `INFO:step: 5` has no logger's name in it.
         let text = found.as_bytes();
         if text.last() == Some(&b':') && is_counter(text) {
             break;
         }
-        if prefix.rank.is_none() {
-            prefix.rank = RANK.captures(text).and_then(|c| {
-                let number = c.iter().skip(1).flatten().next()?;
-                std::str::from_utf8(number.as_bytes()).ok()?.parse().ok()
-            });
-        }
+        let rank = RANK.captures(text).and_then(|c| {
+            let number = c.iter().skip(1).flatten().next()?;
+            std::str::from_utf8(number.as_bytes()).ok()?.parse().ok()
+        });
+        prefix.rank = rank.or(prefix.rank);
         prefix.time = prefix.time.or_else(|| exact_time(text));
         prefix.end += blanks + text.len();
     }

@@ -160,6 +160,10 @@ impl Runs {
         let mut same_kind = self.last.iter().filter(|l| l.kind == point.kind);
         let of_set = same_kind.clone().find(|l| l.rank == point.rank && l.keys == keys);
         let back = match of_set {
+            // The same step once more, after others went on.
+            Some(last) if last.step.is_some() && last.step == point.step && !point.step_guessed => {
+                same_kind.any(|l| l.rank == point.rank && l.step > point.step)
+            }
             Some(last) => before(&last),
             // Other keys than ever: an epoch's mean stands before its last steps, but not in an earlier epoch.
             None => same_kind.any(|l| {

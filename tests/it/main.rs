@@ -18,6 +18,7 @@ mod jobs;
 mod measured;
 mod mixed_sources;
 mod properties;
+mod nuisances;
 mod reliability;
 mod replay;
 mod run;

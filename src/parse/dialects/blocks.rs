@@ -30,6 +30,10 @@ static BOX_ROW: LazyLock<Regex> =
 static ITERATION: LazyLock<Regex> =
     LazyLock::new(|| Regex::new(r"^\s*Learning iteration (?<step>\d+)/(?<total>\d+)\s*$").expect("tested"));
 
+/// `Mean reward: 12.34`, whatever stands before it to make it right-aligned.
+static LIST_ROW: LazyLock<Regex> =
+    LazyLock::new(|| Regex::new(r"^\s*(?<name>[A-Z][\w /()\-]*):\s+(?<value>\S.*)$").expect("tested"));
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Sort {
     Composer,
@@ -57,12 +61,16 @@ impl Blocks {
         }
         match self.open.as_mut().map(|(sort, point)| (*sort, point)) {
             Some((Sort::List, point)) => {
-                if line.starts_with("####") {
-                    self.close(out);
-                } else if let Some((name, value)) = line.trim().split_once(": ")
-                    && let Some(n) = pairs::number(value.trim()).filter(|_| name != "ETA")
-                {
-                    point.raw.push((Clean::new(name.trim()), n.value));
+                let row = LIST_ROW.captures(line);
+                let part = |name: &str| row.as_ref().and_then(|c| c.name(name)).map_or("", |m| m.as_str());
+                match (part("name"), pairs::number(part("value"))) {
+                    ("ETA", _) => self.close(out),
+                    (name, Some(n)) if !name.is_empty() => point.raw.push((Clean::new(name), n.value)),
+                    (name, _) if name.is_empty() && !line.trim().chars().all(|c| c == '-') => {
+                        self.close(out);
+                        return line.starts_with("####");
+                    }
+                    _ => {}
                 }
                 return true;
             }

@@ -232,20 +232,16 @@ impl OtherLines {
     }
 
     fn csv(&mut self, raw: &[u8], text: &str, at: At, out: &mut Vec<Record>) -> bool {
-        if self.csv.is_none() && self.lines > 3 {
-            return false;
-        }
-        let raw = String::from_utf8_lossy(raw);
-        // A row may begin with what looks like a prefix: a date.
-        let plain = raw.len() == text.len();
-        for (line, prefixed) in [(raw.as_ref(), false), (text, true)].into_iter().take(2 - usize::from(plain)) {
-            if let Some(csv) = Csv::header(line) {
-                self.csv = Some((csv, prefixed));
-                self.kept = Some(rows::CSV);
-                return true;
-            }
+        if (self.csv.is_some() || self.lines <= 3 || rows::may_be_header(text))
+            && let Some(csv) = Csv::header(text)
+        {
+            // A row may begin with what looks like a prefix: a date.
+            self.csv = Some((csv, raw.len() > text.len()));
+            self.kept = Some(rows::CSV);
+            return true;
         }
         let Some((csv, prefixed)) = &self.csv else { return false };
+        let raw = String::from_utf8_lossy(raw);
         let Some(point) = csv.row(if *prefixed { text } else { raw.as_ref() }) else { return false };
         if let Some(point) = point {
             self.give(point, false, at, out);
@@ -266,7 +262,12 @@ impl OtherLines {
     /// A line of an unknown dialect that names a step or an epoch and something like a loss.
     fn generic(&mut self, line: &str, at: At, out: &mut Vec<Record>) -> bool {
         // What stands in a table's box is somebody's text.
-        if line.len() > 4096 || line.contains(['│', '┃', '║']) || !LOSS_LIKE.is_match(line) || SETTINGS.is_match(line)
+        let cut_bar = line.contains("%|") && !line.contains(']');
+        if line.len() > 4096
+            || cut_bar
+            || line.contains(['│', '┃', '║'])
+            || !LOSS_LIKE.is_match(line)
+            || SETTINGS.is_match(line)
         {
             return false;
         }

@@ -127,6 +127,16 @@ fn fraction(json: &str) -> Option<(u64, u64)> {
     Some((step.parse().ok()?, total.parse().ok()?))
 }
 
+/// Whether a line in the middle of a log looks like a table's header: three names or more, each of one word.
+pub fn may_be_header(line: &str) -> bool {
+    static NAMES: LazyLock<Regex> = LazyLock::new(|| {
+        Regex::new(r#"^"?[A-Za-z_][\w./@()%-]*"?(?:([,;\t])"?[A-Za-z_][\w./@()%-]*"?){2,}\s*$"#).expect("tested")
+    });
+    memchr::memchr3(b',', b';', b'\t', line.as_bytes()).is_some()
+        && ["step", "epoch", "iter"].iter().any(|word| line.contains(word))
+        && NAMES.is_match(line)
+}
+
 /// A table with a header.
 #[derive(Debug)]
 pub struct Csv {

@@ -21,7 +21,10 @@ pub use wandb::Wandb;
 
 use crate::{
     model::metric::Progress,
-    parse::metrics::{Reader, Record},
+    parse::{
+        metrics::{Reader, Record},
+        utf16::Utf16,
+    },
 };
 
 /// First bytes by which a file is recognised.
@@ -77,6 +80,8 @@ pub struct AnyReader {
     start: Vec<u8>,
     inner: Option<Inner>,
     all_eval: bool,
+    /// What makes UTF-8 of a text that is none.
+    utf16: Option<Utf16>,
 }
 
 impl AnyReader {
@@ -89,16 +94,27 @@ impl AnyReader {
 
     /// Reads the next bytes and puts what they complete into `out`.
     pub fn feed(&mut self, bytes: &[u8], out: &mut Vec<Record>) {
-        if let Some(inner) = &mut self.inner {
+        if let Some(utf16) = &mut self.utf16 {
+            let mut text = Vec::with_capacity(bytes.len());
+            utf16.decode(bytes, &mut text);
+            if let Some(inner) = &mut self.inner {
+                inner.feed(&text, out);
+            }
+        } else if let Some(inner) = &mut self.inner {
             inner.feed(bytes, out);
-        } else if self.start.is_empty() && Format::recognise(bytes) == Some(Format::Text) {
+        } else if self.start.is_empty()
+            && Format::recognise(bytes) == Some(Format::Text)
+            && Utf16::recognise(bytes).is_none()
+        {
             self.decide(Format::Text).feed(bytes, out);
         } else {
             self.start.extend_from_slice(bytes);
             let format = Format::recognise(&self.start);
             if let Some(format) = format.or((self.start.len() > LOOK).then_some(Format::Text)) {
                 let start = std::mem::take(&mut self.start);
-                self.decide(format).feed(&start, out);
+                self.utf16 = Utf16::recognise(&start).filter(|_| format == Format::Text);
+                self.decide(format);
+                self.feed(&start, out);
             }
         }
     }
@@ -137,7 +153,9 @@ impl AnyReader {
     pub fn finish(&mut self, out: &mut Vec<Record>) {
         if self.inner.is_none() && !self.start.is_empty() {
             let start = std::mem::take(&mut self.start);
-            self.decide(Format::Text).feed(&start, out);
+            self.utf16 = Utf16::recognise(&start);
+            self.decide(Format::Text);
+            self.feed(&start, out);
         }
         match &mut self.inner {
             Some(Inner::Text(reader)) => reader.finish(out),
