@@ -5,6 +5,7 @@ mod calls;
 mod config;
 mod demo;
 pub mod diagnose;
+mod dialects;
 mod doctor;
 mod estimate;
 mod export;
@@ -52,6 +53,7 @@ pub enum Command {
     Estimate(estimate::EstimateArgs),
     Config(config::ConfigArgs),
     Doctor(doctor::DoctorArgs),
+    Dialects(dialects::DialectsArgs),
     /// Explain a fix in prose; without an id, list them
     Explain {
         /// Id of a fix, such as fused_optimizer
@@ -102,6 +104,22 @@ impl Cli {
 
 /// Runs what was asked for and gives the exit code.
 pub fn run(cli: Cli) -> Result<ExitCode> {
+    let reads_logs = !matches!(
+        cli.command,
+        Some(
+            Command::Config(_)
+                | Command::Dialects(_)
+                | Command::Doctor(_)
+                | Command::Explain { .. }
+                | Command::Estimate(_)
+                | Command::NvmlHelper { .. }
+                | Command::ExecChild { .. }
+                | Command::Supervise(_)
+        )
+    );
+    if reads_logs {
+        dialects::load();
+    }
     match cli.command {
         None => watch::run(&cli.watch),
         Some(Command::Metrics(args)) => metrics::run(&args),
@@ -119,6 +137,7 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         },
         Some(Command::Config(args)) => config::run(&args),
         Some(Command::Doctor(args)) => doctor::run(&args),
+        Some(Command::Dialects(args)) => dialects::run(&args),
         Some(Command::Estimate(args)) => estimate::run(&args),
         Some(Command::Run(args)) => run::run(&args),
         Some(Command::Attach(args)) => attach::run(&args),

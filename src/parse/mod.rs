@@ -9,6 +9,7 @@ pub mod dialects;
 pub mod dict_line;
 pub mod facts;
 pub mod files;
+pub mod frames;
 pub mod metrics;
 pub mod number;
 pub mod oom;

@@ -37,9 +37,14 @@ struct File {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawLine {
+    /// Words that stand in every such line: lines without them are not looked at.
     literal: String,
+    /// A regular expression in which `{number}` stands for any number. Groups: `step`, `total`, `epoch`, `at` and `of` (a
+    /// batch of an epoch), `pairs`, and any other name for a value.
     pattern: String,
+    /// How the group `pairs` is written.
     pairs: Option<Style>,
+    /// It is a validation's.
     #[serde(default)]
     eval: bool,
     /// Several lines of one step are one point.
@@ -89,6 +94,9 @@ pub struct Dialect {
     pub file: Option<Clean>,
 }
 
+/// What `{number}` stands for.
+const NUMBER: &str = r"[-+]?(?:\d[\d,]*(?:\.\d*)?(?:[eE][-+]?\d+)?|\.\d+|nan|NaN|inf|Infinity)";
+
 /// Reads a dialect's file.
 ///
 /// # Errors
@@ -103,7 +111,7 @@ pub fn read(text: &str) -> Result<Dialect, String> {
                 nth + 1
             ));
         }
-        let pattern = RegexBuilder::new(&line.pattern).size_limit(1 << 20).build();
+        let pattern = RegexBuilder::new(&line.pattern.replace("{number}", NUMBER)).size_limit(1 << 20).build();
         let pattern = pattern.map_err(|e| format!("[[line]] {}: `pattern`: {e}", nth + 1))?;
         if line.pairs.is_some() && !pattern.capture_names().flatten().any(|name| name == "pairs") {
             return Err(format!("[[line]] {}: with `pairs` the pattern needs a group (?<pairs>…)", nth + 1));

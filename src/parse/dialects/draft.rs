@@ -22,7 +22,8 @@ static PART: LazyLock<Regex> = LazyLock::new(|| {
 static NAME: LazyLock<Regex> =
     LazyLock::new(|| Regex::new(r"(?<name>[A-Za-z_][\w./@\-]*(?: [A-Za-z][\w./\-]*)?)[\s:=(\[<#]*$").expect("tested"));
 
-const NUMBER: &str = r"[-+]?(?:\d[\d,]*(?:\.\d*)?(?:[eE][-+]?\d+)?|nan|inf)";
+/// What [`super::read`] puts a number's pattern for.
+const NUMBER: &str = "{number}";
 
 #[derive(Debug)]
 struct Shape<'a> {

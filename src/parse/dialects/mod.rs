@@ -183,6 +183,45 @@ pub struct Understood {
     pub merge: bool,
 }
 
+/// Lines of a log that a dialect which is data reads when it is asked alone.
+#[derive(Clone, Debug, Serialize)]
+pub struct Match {
+    pub name: Clean,
+    pub file: Option<Clean>,
+    /// How many lines it reads, and the number and text of the first of them.
+    pub lines: u64,
+    pub first_line: u64,
+    pub first_text: Clean,
+    /// Words that stand in that line, and the pattern that found the rest.
+    pub literal: Clean,
+    pub pattern: Clean,
+}
+
+/// Which dialects read lines of a log, those with most lines first: numbers of lines and texts without prefixes.
+pub fn matches(texts: &[(u64, String)]) -> Vec<Match> {
+    let of = |dialect: &'static Dialect| {
+        let read = |text: &str| {
+            let lines = dialect.lines.iter().enumerate().filter(|(_, line)| text.contains(line.literal.as_str()));
+            lines.map(|(nth, _)| nth).find(|nth| dialect.read(*nth, text).is_some())
+        };
+        let mut found = texts.iter().filter_map(|(number, text)| Some((*number, text, read(text)?)));
+        let (first_line, text, nth) = found.next()?;
+        let line = dialect.lines.get(nth)?;
+        Some(Match {
+            name: Clean::new(&dialect.name),
+            file: dialect.file.clone(),
+            first_line,
+            first_text: Clean::new(text),
+            literal: Clean::new(&line.literal),
+            pattern: Clean::new(line.pattern.as_str()),
+            lines: 1 + found.count() as u64,
+        })
+    };
+    let mut found: Vec<Match> = all().filter_map(of).collect();
+    found.sort_by_key(|m| std::cmp::Reverse((m.file.is_some(), m.lines)));
+    found
+}
+
 /// Reads a line without prefixes and colours. `kept` is the dialect that this log was found to speak; it is asked first.
 pub fn line(text: &str, kept: Option<&str>) -> Option<Understood> {
     INDEX.as_ref()?.line(text, kept)
