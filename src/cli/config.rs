@@ -67,6 +67,18 @@ pub fn load() -> Result<Config> {
     Config::parse(&text).with_context(|| path.display().to_string())
 }
 
+/// Whether runs are recorded. A configuration that cannot be followed is no reason to lose a run: it is told, and the
+/// run is recorded.
+pub fn records() -> bool {
+    match load() {
+        Ok(config) => config.recording.on,
+        Err(error) => {
+            super::say(&format!("oomph: {error:#}"));
+            true
+        }
+    }
+}
+
 /// Makes the screen as the configuration says, and else as it was last.
 ///
 /// # Errors

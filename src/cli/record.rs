@@ -1,6 +1,6 @@
 //! What every recording says of its run besides the events.
 
-use std::{os::unix::process::ExitStatusExt, process::ExitStatus, sync::Arc};
+use std::{collections::BTreeMap, os::unix::process::ExitStatusExt, path::Path, process::ExitStatus, sync::Arc};
 
 use jiff::Timestamp;
 
@@ -8,15 +8,18 @@ use crate::{
     model::{Clean, knobs::Knobs, redact},
     session::{Learnt, Listen, Session},
     source::processes::environment,
-    store::recorder::Recorder,
+    store::{compact, recorder::Recorder, runs},
 };
 
 /// Notes what is known at the start: the command (empty for a run that is only watched), the settings given with it.
-pub fn describe(recorder: &Recorder, command: &[Clean], given: &Knobs) {
+pub fn describe(recorder: &Recorder, place: &Path, command: &[Clean], given: &Knobs) {
+    let id = place.file_name().unwrap_or_default().to_string_lossy();
+    recorder.meta("id", Clean::new(&id));
     recorder.meta("oomph_version", env!("CARGO_PKG_VERSION").into());
     recorder.meta("started_at", Timestamp::now().to_string().into());
-    if !command.is_empty() {
-        recorder.meta("command", lines(redact::words(command).iter().map(Clean::as_str)));
+    let command = lines(redact::words(command).iter().map(Clean::as_str));
+    if !command.as_str().is_empty() {
+        recorder.meta("command", command.clone());
     }
     if let Some(given) = serde_json::to_string(given).ok().filter(|_| !given.is_empty()) {
         recorder.meta("given", given.as_str().into());
@@ -30,7 +33,14 @@ pub fn describe(recorder: &Recorder, command: &[Clean], given: &Knobs) {
         .map(|(name, value)| format!("{name}={value}"))
         .collect();
     variables.sort_unstable();
-    recorder.meta("environment", lines(variables.iter().map(String::as_str)));
+    let environment = lines(variables.iter().map(String::as_str));
+    recorder.settings(runs::settings(command.as_str(), environment.as_str(), &BTreeMap::new()));
+    recorder.meta("environment", environment);
+}
+
+/// Makes the recordings of old runs smaller, in a thread that nobody waits for.
+pub fn compact_old_runs() {
+    let _ = std::thread::Builder::new().name("compact".into()).spawn(|| compact::compact(Timestamp::now(), false));
 }
 
 /// Notes what is known at the end.
@@ -49,6 +59,9 @@ pub fn conclude(recorder: &Recorder, session: &Session, status: Option<ExitStatu
         .iter()
         .filter_map(|(knob, setting)| Some((knob.as_str().to_string(), serde_json::to_value(&setting.value).ok()?)))
         .collect();
+    let shown = |value: &serde_json::Value| value.as_str().map_or_else(|| value.to_string(), redact::text);
+    let settings = knobs.iter().map(|(name, value)| (name.clone(), shown(value))).collect();
+    recorder.settings(runs::settings("", "", &settings));
     recorder.meta("knobs", serde_json::Value::Object(knobs).to_string().into());
 }
 

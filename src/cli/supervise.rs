@@ -128,7 +128,7 @@ pub fn supervise(command: &[OsString], care: &CareArgs, place: &Path, output: Ou
         super::say(&format!("oomph: {}: {error}: the run cannot be attached to", place.display()));
     }
     let mut watch = Watch { session: Session::new(Knobs::default()), recorder: None, disk: None, reaped: None };
-    if !care.no_record {
+    if !care.no_record && super::config::records() {
         watch.record(&place.join(RECORDING), command);
     }
     watch.take(EventKind::Started { command: child::shown(command), pid: running.pid() });
@@ -250,7 +250,9 @@ impl Watch {
             Err(error) => super::say(&format!("oomph: not recording: {error}")),
             Ok(recorder) => {
                 let recorder = Arc::new(recorder);
-                super::record::describe(&recorder, &child::shown(command), &Knobs::default());
+                let place = path.parent().unwrap_or(path);
+                super::record::describe(&recorder, place, &child::shown(command), &Knobs::default());
+                super::record::compact_old_runs();
                 self.session.observe(super::record::listener(&recorder));
                 self.recorder = Some(recorder);
             }

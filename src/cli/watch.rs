@@ -252,7 +252,7 @@ impl Running {
         let interval = (!args.no_gpu).then(|| Duration::from_secs_f64(args.interval));
         let machine = Machine::watch(interval, target.trainer, &events);
         drop(events);
-        let recorder = if args.no_record { None } else { record(target) };
+        let recorder = if args.no_record || !config::records() { None } else { record(target) };
         let mut session = Session::new(target.given.clone());
         if let Some(recorder) = &recorder {
             session.observe(super::record::listener(recorder));
@@ -309,10 +309,11 @@ fn open(files: &[PathBuf], stdin: bool, events: &SyncSender<Event>) -> file::Tai
 fn record(target: &Target) -> Option<Arc<Recorder>> {
     let started = folder::new_run(Timestamp::now(), std::process::id())
         .map_err(anyhow::Error::from)
-        .and_then(|place| Ok(Recorder::start(&place.join(RECORDING))?));
+        .and_then(|place| Ok((Recorder::start(&place.join(RECORDING))?, place)));
     match started {
-        Ok(recorder) => {
-            super::record::describe(&recorder, &[], &target.given);
+        Ok((recorder, place)) => {
+            super::record::compact_old_runs();
+            super::record::describe(&recorder, &place, &[], &target.given);
             if let Some(command) = &target.command {
                 recorder.meta("command", command.clone());
             }

@@ -1,6 +1,7 @@
 //! One recording as an SQLite file: opened so that it is safe where it lies, written in batches, read in order.
 
 use std::{
+    collections::BTreeMap,
     io,
     path::{Path, PathBuf},
 };
@@ -8,17 +9,12 @@ use std::{
 use jiff::Timestamp;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
 
-use crate::model::{
-    Clean, Event, EventKind, SourceId,
-    failure::Failure,
-    gpu::GpuReading,
-    metric::{Point, PointKind},
-};
+use crate::model::{Clean, Event, EventKind, SourceId, failure::Failure, gpu::GpuReading, metric::Point};
 
-use super::disk;
+use super::{disk, tables};
 
 /// Version of `schema.sql`, kept in `PRAGMA user_version`.
-const SCHEMA: i64 = 1;
+const SCHEMA: i64 = 2;
 
 /// Why a recording could not be written or read.
 #[derive(Debug, thiserror::Error)]
@@ -38,6 +34,9 @@ pub enum StoreError {
 pub struct Database {
     path: PathBuf,
     connection: Connection,
+    schema: i64,
+    /// The most memory of each GPU since its last whole sample.
+    peaks: BTreeMap<String, u64>,
 }
 
 impl Database {
@@ -65,13 +64,15 @@ impl Database {
     /// When the disk still fails.
     pub fn reopen(path: &Path) -> Result<Self, StoreError> {
         let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE).map_err(at(path))?;
-        let database = Self { path: path.to_path_buf(), connection };
+        let database = Self { path: path.to_path_buf(), connection, schema: SCHEMA, peaks: BTreeMap::new() };
         database.set_up().map_err(at(path))?;
         Ok(database)
     }
 
     fn set_up(&self) -> rusqlite::Result<()> {
         let c = &self.connection;
+        // Before the first table: room can then be given back to the disk without a copy of the file.
+        c.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
         if disk::is_shared(&self.path) {
             c.pragma_update(None, "locking_mode", "EXCLUSIVE")?;
             c.pragma_update(None, "journal_mode", "DELETE")?;
@@ -107,7 +108,7 @@ impl Database {
         if found < 1 || !has_events {
             return Err(foreign());
         }
-        Ok(Self { path: path.to_path_buf(), connection })
+        Ok(Self { path: path.to_path_buf(), connection, schema: found, peaks: BTreeMap::new() })
     }
 
     /// Writes a batch in one transaction. `synced` waits until the disk has it.
@@ -128,31 +129,30 @@ impl Database {
                     let body = serde_json::to_string(&event.kind)
                         .map_err(|e| rusqlite::Error::ToSqlConversionFailure(Box::new(e)))?;
                     put.execute(params![number, event.at.as_microsecond(), name(&event.kind), body, data])?;
-                    if let EventKind::Gpu { reading: GpuReading::Samples(samples) } = &event.kind {
-                        let mut gpu = transaction.prepare_cached(
-                            "INSERT INTO gpu (at, uuid, name, memory_total, memory_used, utilization, temperature_c, power_w)
-                             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
-                        )?;
-                        for s in samples {
-                            let bytes = |b: Option<crate::model::Bytes>| b.and_then(|b| i64::try_from(b.0).ok());
-                            gpu.execute(params![
-                                event.at.as_microsecond(),
-                                s.uuid,
-                                s.name.as_str(),
-                                bytes(s.memory_total),
-                                bytes(s.memory_used),
-                                s.utilization,
-                                s.temperature_c,
-                                s.power_w
-                            ])?;
+                    match &event.kind {
+                        EventKind::Gpu { reading: GpuReading::Memory(looks) } => {
+                            for (uuid, used) in looks {
+                                let peak = self.peaks.entry(uuid.clone()).or_default();
+                                *peak = used.0.max(*peak);
+                            }
                         }
+                        EventKind::Gpu { reading: GpuReading::Samples(samples) } => {
+                            for sample in samples {
+                                let peak = self.peaks.remove(&sample.uuid);
+                                tables::put_gpu(&transaction, event.at, sample, peak)?;
+                            }
+                        }
+                        EventKind::Host { sample } if !sample.fine => {
+                            tables::put_host(&transaction, event.at, sample)?;
+                        }
+                        _ => {}
                     }
                 }
                 for (at, point) in &batch.points {
-                    put_point(&transaction, *at, point)?;
+                    tables::put_point(&transaction, *at, point)?;
                 }
                 for (at, failure) in &batch.failures {
-                    put_failure(&transaction, *at, failure)?;
+                    tables::put_failure(&transaction, *at, failure)?;
                 }
                 for gap in &batch.gaps {
                     transaction.execute(
@@ -163,6 +163,13 @@ impl Database {
                             i64::try_from(gap.bytes).unwrap_or(i64::MAX),
                             gap.reason.as_str()
                         ],
+                    )?;
+                }
+                for Setting { name, value, origin } in &batch.settings {
+                    transaction.execute(
+                        "INSERT INTO setting (name, value, origin) VALUES (?1, ?2, ?3)
+                         ON CONFLICT (name) DO UPDATE SET value = ?2, origin = ?3",
+                        params![name, value, origin],
                     )?;
                 }
                 for (key, value) in &batch.meta {
@@ -253,9 +260,43 @@ impl Database {
             .map_err(at(&self.path))
     }
 
-    /// Bytes of the file.
+    /// Two texts of each row that an SQL question gives.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn pairs(&self, sql: &str) -> Result<Vec<(String, String)>, StoreError> {
+        let mut statement = self.connection.prepare(sql).map_err(at(&self.path))?;
+        let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).map_err(at(&self.path))?;
+        rows.collect::<rusqlite::Result<_>>().map_err(at(&self.path))
+    }
+
+    /// Version of the schema that the file was written with.
+    pub fn schema(&self) -> i64 {
+        self.schema
+    }
+
+    /// Changes rows. How many were changed.
+    ///
+    /// # Errors
+    /// When the disk does not take it; then nothing is changed.
+    pub fn change(&self, sql: &str, values: impl rusqlite::Params) -> Result<usize, StoreError> {
+        self.connection.execute(sql, values).map_err(at(&self.path))
+    }
+
+    /// Gives the room of deleted rows back to the disk, without needing more room first.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn shrink(&self) -> Result<(), StoreError> {
+        self.connection
+            .execute_batch("PRAGMA incremental_vacuum; PRAGMA wal_checkpoint(TRUNCATE);")
+            .map_err(at(&self.path))
+    }
+
+    /// Bytes of the file and of its journal.
     pub fn size(&self) -> u64 {
-        std::fs::metadata(&self.path).map_or(0, |m| m.len())
+        let journal = self.path.with_extension("sqlite-wal");
+        [&self.path, &journal].iter().filter_map(|path| std::fs::metadata(path).ok()).map(|m| m.len()).sum()
     }
 }
 
@@ -293,6 +334,16 @@ pub struct Batch {
     pub failures: Vec<(Timestamp, Failure)>,
     pub gaps: Vec<Gap>,
     pub meta: Vec<(&'static str, Clean)>,
+    pub settings: Vec<Setting>,
+}
+
+/// One setting of a run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Setting {
+    pub name: String,
+    pub value: String,
+    /// `knob`, `option` or `environment`.
+    pub origin: &'static str,
 }
 
 impl Batch {
@@ -302,6 +353,7 @@ impl Batch {
             && self.failures.is_empty()
             && self.gaps.is_empty()
             && self.meta.is_empty()
+            && self.settings.is_empty()
     }
 
     /// Bytes that it holds in memory, roughly.
@@ -322,47 +374,6 @@ fn join(before: &mut EventKind, end: &EventKind) -> bool {
         }
         _ => false,
     }
-}
-
-fn put_point(c: &Connection, at: Timestamp, point: &Point) -> rusqlite::Result<()> {
-    let mut put = c.prepare_cached(
-        "INSERT INTO point (at, kind, step, epoch, segment, rank, key, value) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
-    )?;
-    let kind = match point.kind {
-        PointKind::Train => "train",
-        PointKind::Eval => "eval",
-        PointKind::Final => "final",
-    };
-    let canonical = point.canonical.iter().map(|(key, value)| (*key, *value));
-    let raw = point.raw.iter().map(|(key, value)| (key.as_str(), *value));
-    let raw = raw.filter(|(key, _)| !point.canonical.iter().any(|(name, _)| name == key));
-    for (key, value) in canonical.chain(raw) {
-        let step = point.step.and_then(|s| i64::try_from(s).ok());
-        put.execute(params![at.as_microsecond(), kind, step, point.epoch, point.segment, point.rank, key, value])?;
-    }
-    Ok(())
-}
-
-fn put_failure(c: &Connection, at: Timestamp, failure: &Failure) -> rusqlite::Result<()> {
-    let word = |value: serde_json::Result<serde_json::Value>| {
-        value.ok().and_then(|v| v.as_str().map(str::to_string)).unwrap_or_default()
-    };
-    c.execute(
-        "INSERT INTO failure (at, is_oom, memory, kind, phase, cause, requested, summary, report)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
-        params![
-            at.as_microsecond(),
-            failure.is_oom,
-            word(serde_json::to_value(failure.memory)),
-            failure.kind.as_str(),
-            word(serde_json::to_value(failure.phase.id)),
-            failure.causes.first().map(|cause| cause.id),
-            failure.numbers.requested_bytes.and_then(|b| i64::try_from(b).ok()),
-            failure.summary.as_str(),
-            serde_json::to_string(failure).unwrap_or_default()
-        ],
-    )
-    .map(drop)
 }
 
 fn name(kind: &EventKind) -> &'static str {

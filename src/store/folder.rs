@@ -51,6 +51,14 @@ pub fn new_run(now: Timestamp, pid: u32) -> Result<PathBuf, FolderError> {
     Err(FolderError::Io { path: runs.display().to_string(), source })
 }
 
+/// Bytes of the files in a folder.
+pub fn size(folder: &Path) -> u64 {
+    use std::os::unix::fs::MetadataExt;
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    // Blocks, not lengths: a spool whose beginning was given back has a hole.
+    entries.filter_map(|entry| entry.metadata().ok()).map(|m| m.blocks() * 512).sum()
+}
+
 fn make(path: &Path, parents: bool) -> Result<(), FolderError> {
     DirBuilder::new()
         .mode(0o700)

@@ -1,5 +1,6 @@
 //! Recordings: events written down and read again. Keeps raw events, so that better parsers improve old recordings.
 
+pub mod compact;
 pub mod database;
 pub mod demo;
 pub mod disk;
@@ -7,3 +8,4 @@ pub mod folder;
 pub mod live;
 pub mod recorder;
 pub mod runs;
+mod tables;

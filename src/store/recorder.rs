@@ -16,7 +16,10 @@ use jiff::Timestamp;
 
 use crate::model::{Clean, Event, EventKind, SourceId, failure::Failure, gpu::GpuReading, metric::Point, redact};
 
-use super::database::{Batch, Database, Gap, Row, StoreError};
+use super::{
+    compact,
+    database::{Batch, Database, Gap, Row, Setting, StoreError},
+};
 
 /// Output is written at most this often; events that matter are written at once.
 const FLUSH: Duration = Duration::from_millis(500);
@@ -28,6 +31,8 @@ const KEEP: usize = 64 << 20;
 const WAITING: u64 = 64 << 20;
 /// The largest recording of one run.
 pub const LARGEST: u64 = 512 << 20;
+/// How often a large recording is rid of old fine looks.
+const THIN: Duration = Duration::from_mins(5);
 /// Recording stops when the disk has less room than this, or less than a hundredth of it.
 const LEAST_FREE: u64 = 2 << 30;
 
@@ -36,6 +41,7 @@ enum Item {
     Points(Vec<(Timestamp, Point)>),
     Failure(Timestamp, Box<Failure>),
     Meta(&'static str, Clean),
+    Settings(Vec<Setting>),
     Finish,
 }
 
@@ -77,6 +83,7 @@ impl Recorder {
             failed: None,
             full: false,
             looked: None,
+            thinned: None,
         };
         let thread = thread::Builder::new().name("recorder".into()).spawn(move || writer.run(&inbox)).ok();
         let thread = Mutex::new(thread);
@@ -106,6 +113,13 @@ impl Recorder {
     /// Notes a fact about the run.
     pub fn meta(&self, key: &'static str, value: Clean) {
         self.send(Item::Meta(key, value), 0, 0);
+    }
+
+    /// Notes settings of the run, for the comparison of attempts.
+    pub fn settings(&self, settings: Vec<Setting>) {
+        if !settings.is_empty() {
+            self.send(Item::Settings(settings), 0, 0);
+        }
     }
 
     /// Events that could not be recorded so far.
@@ -247,6 +261,8 @@ struct Writer {
     /// The recording may not grow any more; why has been written down.
     full: bool,
     looked: Option<Instant>,
+    /// When old fine looks were last taken out.
+    thinned: Option<Instant>,
 }
 
 impl Writer {
@@ -258,12 +274,14 @@ impl Writer {
             let mut over = false;
             match item {
                 Ok(Item::Event(event)) => urgent = self.take(event),
+                Ok(Item::Points(points)) if self.full => drop(points),
                 Ok(Item::Points(points)) => self.batch.points.extend(points),
                 Ok(Item::Failure(at, failure)) => {
                     self.batch.failures.push((at, *failure));
                     urgent = true;
                 }
                 Ok(Item::Meta(key, value)) => self.batch.meta.push((key, value)),
+                Ok(Item::Settings(settings)) => self.batch.settings.extend(settings),
                 Ok(Item::Finish) | Err(RecvTimeoutError::Disconnected) => {
                     self.release();
                     over = true;
@@ -300,6 +318,11 @@ impl Writer {
             if let Some(stream) = self.streams.get_mut(index) {
                 stream.take(source, Piece { row, at: event.at, offset, bytes: data.len() }, &data, &mut self.batch);
             }
+            return false;
+        }
+        // Samples go as the output goes: what is written of a full recording is how the run ended.
+        if matches!(event.kind, EventKind::Gpu { .. } | EventKind::Host { .. }) && self.is_full(event.at) {
+            self.lose(1, 0);
             return false;
         }
         let urgent =
@@ -378,7 +401,15 @@ impl Writer {
             return self.full;
         }
         self.looked = Some(Instant::now());
-        let reason = if self.database.size() >= LARGEST {
+        let size = self.database.size();
+        if size >= LARGEST / 2 && self.thinned.is_none_or(|at| at.elapsed() > THIN) {
+            self.thinned = Some(Instant::now());
+            if let Ok(thinned @ 1..) = compact::thin_fine_looks(&self.database, now) {
+                let reason = "old fine looks at memory gave way, as the recording is large".into();
+                self.batch.gaps.push(Gap { at: now, events: thinned as u64, bytes: 0, reason });
+            }
+        }
+        let reason = if size >= LARGEST {
             Some("the recording has reached its largest size")
         } else {
             is_short(&self.folder).then_some("the disk is nearly full: the room is left to the checkpoints")

@@ -11,7 +11,7 @@ use serde::Serialize;
 use crate::model::Clean;
 
 use super::{
-    database::{Database, StoreError},
+    database::{Database, Setting, StoreError},
     folder::{self, FolderError},
 };
 
@@ -167,20 +167,8 @@ pub fn read(path: &Path) -> Result<Run, StoreError> {
         State::Open
     };
     let command = db.meta("command")?;
-    let mut settings = db
-        .meta("knobs")?
-        .and_then(|text| serde_json::from_str::<BTreeMap<String, serde_json::Value>>(text.as_str()).ok())
-        .unwrap_or_default()
-        .into_iter()
-        .map(|(name, value)| (name, value.as_str().map_or_else(|| value.to_string(), str::to_string)))
-        .collect::<BTreeMap<_, _>>();
-    for part in ["command", "environment"] {
-        if let Some(text) = db.meta(part)? {
-            for (name, value) in options(text.as_str()) {
-                settings.entry(name).or_insert(value);
-            }
-        }
-    }
+    let settings = if db.schema() < 2 { old_settings(&db)? } else { db.pairs(SETTINGS)?.into_iter().collect() };
+    let peak = if db.schema() < 2 { "SELECT max(memory_used) FROM gpu" } else { "SELECT peak_gpu_memory FROM attempt" };
     let seconds = db.number("SELECT (max(at) - min(at)) / 1e6 FROM event")?;
     Ok(Run {
         id: path.parent().and_then(Path::file_name).map(|n| Clean::new(&n.to_string_lossy())).unwrap_or_default(),
@@ -195,13 +183,46 @@ pub fn read(path: &Path) -> Result<Run, StoreError> {
         last_step: whole("SELECT max(step) FROM point WHERE kind = 'train'")?,
         last_loss: db
             .number("SELECT value FROM point WHERE kind = 'train' AND key = 'loss' ORDER BY rowid DESC LIMIT 1")?,
-        peak_memory_bytes: whole("SELECT max(memory_used) FROM gpu")?,
+        peak_memory_bytes: whole(peak)?,
         failure,
         settings,
         program: Clean::default(),
         attempt: 1,
         changed: Vec::new(),
     })
+}
+
+/// What attempts are compared by. A knob that the command line gives is there under the command's own name too.
+const SETTINGS: &str = "SELECT name, value FROM setting";
+
+/// Settings as schema 1 kept them.
+fn old_settings(db: &Database) -> Result<BTreeMap<String, String>, StoreError> {
+    let mut settings = db
+        .meta("knobs")?
+        .and_then(|text| serde_json::from_str::<BTreeMap<String, serde_json::Value>>(text.as_str()).ok())
+        .unwrap_or_default()
+        .into_iter()
+        .map(|(name, value)| (name, value.as_str().map_or_else(|| value.to_string(), str::to_string)))
+        .collect::<BTreeMap<_, _>>();
+    for part in ["command", "environment"] {
+        if let Some(text) = db.meta(part)? {
+            for (name, value) in options(text.as_str()) {
+                settings.entry(name).or_insert(value);
+            }
+        }
+    }
+    Ok(settings)
+}
+
+/// Every setting that a command, its environment (one a line) and the knobs give.
+pub fn settings(command: &str, environment: &str, knobs: &BTreeMap<String, String>) -> Vec<Setting> {
+    let of = |text: &str, origin| {
+        options(text).into_iter().map(move |(name, value)| Setting { name, value, origin }).collect::<Vec<_>>()
+    };
+    let mut all = of(environment, "environment");
+    all.extend(of(command, "option"));
+    all.extend(knobs.iter().map(|(name, value)| Setting { name: name.clone(), value: value.clone(), origin: "knob" }));
+    all
 }
 
 /// `--name value`, `--name=value` and `name=value` of a command, which holds one word a line.

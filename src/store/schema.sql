@@ -1,7 +1,8 @@
--- A recording of one run: schema 1. `event` holds everything as it came; the other tables are for questions.
+-- A recording of one run: schema 2. `event` holds everything as it came; the rest is for questions (docs/recording.md).
 -- Times are microseconds since 1970-01-01 UTC. Sizes are bytes. Unknown is NULL, never 0.
 
--- What was recorded: schema, oomph_version, id, started_at, command, config, host, ended_at, state, …
+-- What was recorded: id, oomph_version, started_at, command, files, folder, environment, given, ended_at, exit_code,
+-- signal, knobs, compacted_at.
 CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID;
 
 -- Every event in its order. `body` is JSON with the event's kind; `data` the bytes of an output event,
@@ -35,10 +36,33 @@ CREATE TABLE IF NOT EXISTS gpu (
   name          TEXT,
   memory_total  INTEGER,
   memory_used   INTEGER,
+  memory_peak   INTEGER,      -- the most since the sample before, where it was looked at more finely
   utilization   INTEGER,      -- percent
   temperature_c INTEGER,
   power_w       REAL
 );
+
+-- One sample of the host's memory.
+CREATE TABLE IF NOT EXISTS host (
+  at               INTEGER NOT NULL,
+  total            INTEGER,
+  available        INTEGER,
+  cgroup_limit     INTEGER,
+  cgroup_used      INTEGER,   -- without file pages that nobody used lately
+  cgroup_oom_kills INTEGER,   -- since the cgroup was made
+  shm_total        INTEGER,
+  shm_used         INTEGER,
+  trainer_rss      INTEGER,
+  trainer_processes INTEGER,
+  cpu_percent      REAL
+);
+
+-- One setting of the run. Between attempts these are compared.
+CREATE TABLE IF NOT EXISTS setting (
+  name   TEXT PRIMARY KEY,
+  value  TEXT NOT NULL,
+  origin TEXT NOT NULL        -- knob (canonical, from wherever it is known), option (command line), environment
+) WITHOUT ROWID;
 
 -- One failure; `report` is its object of the schema oomph.diagnosis/1.
 CREATE TABLE IF NOT EXISTS failure (
@@ -60,3 +84,23 @@ CREATE TABLE IF NOT EXISTS gap (
   bytes  INTEGER NOT NULL,
   reason TEXT NOT NULL
 );
+
+-- The attempt that this recording is, in one row.
+CREATE VIEW IF NOT EXISTS attempt AS SELECT
+  (SELECT value FROM meta WHERE key = 'id') AS run,
+  (SELECT value FROM meta WHERE key = 'started_at') AS started_at,
+  (SELECT value FROM meta WHERE key = 'ended_at') AS ended_at,
+  (SELECT (max(at) - min(at)) / 1e6 FROM event) AS seconds,
+  (SELECT replace(value, '\n', ' ') FROM meta WHERE key = 'command') AS command,
+  (SELECT value FROM meta WHERE key = 'folder') AS folder,
+  (SELECT CAST(value AS INTEGER) FROM meta WHERE key = 'exit_code') AS exit_code,
+  (SELECT CAST(value AS INTEGER) FROM meta WHERE key = 'signal') AS signal,
+  (SELECT max(step) FROM point WHERE kind = 'train') AS last_step,
+  (SELECT value FROM point WHERE kind = 'train' AND key = 'loss' ORDER BY rowid DESC LIMIT 1) AS last_loss,
+  (SELECT max(max(coalesce(memory_peak, 0), coalesce(memory_used, 0))) FROM gpu
+     WHERE memory_used IS NOT NULL) AS peak_gpu_memory,
+  (SELECT max(trainer_rss) FROM host) AS peak_trainer_rss,
+  (SELECT kind FROM failure ORDER BY rowid LIMIT 1) AS failure_kind,
+  (SELECT phase FROM failure ORDER BY rowid LIMIT 1) AS failure_phase,
+  (SELECT cause FROM failure ORDER BY rowid LIMIT 1) AS failure_cause,
+  (SELECT summary FROM failure ORDER BY rowid LIMIT 1) AS failure_summary;

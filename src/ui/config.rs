@@ -19,6 +19,20 @@ pub struct Config {
     pub screen: ScreenConfig,
     pub keys: BTreeMap<String, Vec<String>>,
     pub alerts: AlertConfig,
+    pub recording: RecordingConfig,
+}
+
+/// Whether runs are recorded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RecordingConfig {
+    pub on: bool,
+}
+
+impl Default for RecordingConfig {
+    fn default() -> Self {
+        Self { on: true }
+    }
 }
 
 /// How the screen begins.
@@ -192,7 +206,10 @@ pub fn default_file() -> String {
          # A shell command; the alert comes as JSON on its standard input. None by default.\n\
          # command = \"jq -r .text | mail -s oomph me@example.org\"\n\
          # An address that gets the same JSON by POST, sent with curl. None by default.\n\
-         # webhook = \"https://example.org/hook\"\n\n",
+         # webhook = \"https://example.org/hook\"\n\n\
+         [recording]\n\
+         # false: no run is recorded; --no-record does it for one\n\
+         # on = true\n\n",
         themes.join(", "),
         screens.join(", "),
     );
