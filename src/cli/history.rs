@@ -1,6 +1,6 @@
 //! `oomph history`: the runs recorded on this machine, their failures, and what was changed between attempts.
 
-use std::{fmt::Write, process::ExitCode};
+use std::{fmt::Write, path::Path, process::ExitCode};
 
 use anyhow::Result;
 use clap::Args;
@@ -8,7 +8,8 @@ use jiff::{Timestamp, tz::TimeZone};
 use serde_json::json;
 
 use crate::{
-    model::{Bytes, Clean},
+    model::{Bytes, Clean, redact},
+    session::Session,
     store::runs::{self, Run, State},
 };
 
@@ -98,7 +99,8 @@ fn describe(out: &mut String, run: &Run, before: Option<&Run>) {
     facts.extend(run.seconds.map(|s| format!("ran {}", duration(s))));
     facts.extend(run.last_step.map(|s| format!("step {s}")));
     facts.extend(run.last_loss.map(|l| format!("loss {l:.4}")));
-    facts.extend(run.peak_memory_bytes.map(|b| format!("peak {}", Bytes(b))));
+    facts.extend(run.peak_memory_bytes.map(|b| format!("GPU peak {}", Bytes(b))));
+    facts.extend(run.peak_host_bytes.map(|b| format!("host peak {}", Bytes(b))));
     facts.extend(run.signal.map(|s| format!("killed by signal {s}")));
     facts.extend(run.exit_code.filter(|c| *c != 0).map(|c| format!("exit code {c}")));
     if !facts.is_empty() {
@@ -108,44 +110,106 @@ fn describe(out: &mut String, run: &Run, before: Option<&Run>) {
         let _ = writeln!(out, "  {}", failure.summary);
     }
     if run.attempt > 1 {
-        let changes: Vec<String> = run
-            .changed
-            .iter()
-            .map(|(name, old, new)| match (old, new) {
-                (Some(old), Some(new)) => format!("{name} {old} -> {new}"),
-                (None, Some(new)) => format!("{name} {new} added"),
-                (Some(old), None) => format!("{name} {old} taken away"),
-                (None, None) => name.to_string(),
-            })
-            .collect();
-        let what = if changes.is_empty() { "nothing that is recorded".to_string() } else { changes.join(", ") };
-        let _ = writeln!(out, "  changed since the attempt before: {what}{}{}", effect(run, before), outcome(run));
+        let _ = writeln!(out, "  changed since the attempt before: {}: {}", changes(run), came_of(run, before));
     }
     out.push('\n');
 }
 
-/// What the changes did to the peak.
-fn effect(run: &Run, before: Option<&Run>) -> String {
-    let (Some(now), Some(was)) = (run.peak_memory_bytes, before.and_then(|b| b.peak_memory_bytes)) else {
-        return String::new();
-    };
-    match now.cmp(&was) {
-        std::cmp::Ordering::Less => format!("; the peak fell by {}", Bytes(was - now)),
-        std::cmp::Ordering::Greater => format!("; the peak rose by {}", Bytes(now - was)),
-        std::cmp::Ordering::Equal => "; the peak stayed".to_string(),
+/// What the earlier attempts of this run's command changed and what came of it, the newest first: "on Tuesday,
+/// per_device_train_batch_size 8 -> 4: the peak fell by 2.1 GiB, then it died in the optimizer step".
+pub fn tried_before(place: &Path, session: &Session) -> Vec<String> {
+    const MOST: usize = 3;
+    let folder = std::env::current_dir().map(|f| Clean::new(&f.to_string_lossy())).unwrap_or_default();
+    let words = redact::words(&session.child.command);
+    let words: Vec<&str> = words.iter().map(Clean::as_str).collect();
+    let command = Clean::new(&words.join("\n"));
+    let Ok(runs) = runs::attempts(&command, &folder, place, 12) else { return Vec::new() };
+    let now = session.now.unwrap_or_else(Timestamp::now);
+    let pairs = runs.windows(2).rev().filter(|pair| !pair[1].changed.is_empty());
+    pairs.take(MOST).map(|pair| sentence(&pair[1], &pair[0], now)).collect()
+}
+
+fn sentence(run: &Run, before: &Run, now: Timestamp) -> String {
+    let day = runs::started(run).map_or_else(|| "earlier".to_string(), |at| day(at, now, TimeZone::system()));
+    format!("{day} you tried {}: {}", changes(run), came_of(run, Some(before)))
+}
+
+/// `today at 14:02`, `yesterday`, `on Tuesday`, `on 24 Nov 2026`.
+fn day(at: Timestamp, now: Timestamp, zone: TimeZone) -> String {
+    let (at, now) = (at.to_zoned_datetime(zone.clone()), now.to_zoned_datetime(zone));
+    let days = at.date().until((jiff::Unit::Day, now.date())).map_or(i32::MAX, |span| span.get_days());
+    match days {
+        ..=0 => format!("today at {}", at.strftime("%H:%M")),
+        1 => "yesterday".to_string(),
+        2..=6 => format!("on {}", at.strftime("%A")),
+        _ => format!("on {}", at.strftime("%d %b %Y")),
     }
 }
 
-/// What became of the attempt.
-fn outcome(run: &Run) -> String {
-    let phase = run.failure.as_ref().map(|failure| failure.phase.as_str().replace('_', " "));
-    match (run.state, phase) {
+/// `batch 8 -> 4, --gc added`.
+fn changes(run: &Run) -> String {
+    const MOST: usize = 6;
+    let mut all: Vec<String> = run
+        .changed
+        .iter()
+        .map(|(name, old, new)| match (old, new) {
+            (Some(old), Some(new)) => format!("{name} {old} -> {new}"),
+            (None, Some(new)) => format!("with {name} {new}"),
+            (Some(old), None) => format!("without {name} {old}"),
+            (None, None) => name.to_string(),
+        })
+        .collect();
+    let more = all.len().saturating_sub(MOST);
+    all.truncate(MOST);
+    if more > 0 {
+        all.push(format!("and {more} more"));
+    }
+    if all.is_empty() { "nothing that is recorded".to_string() } else { all.join(", ") }
+}
+
+/// What the changes did to the peak, and what became of the attempt.
+fn came_of(run: &Run, before: Option<&Run>) -> String {
+    let peak = |run: &Run| run.peak_memory_bytes.or(run.peak_host_bytes);
+    // Only what was measured of the same memory can be compared.
+    let same = before.is_some_and(|b| b.peak_memory_bytes.is_some() == run.peak_memory_bytes.is_some());
+    let peaks = peak(run).zip(before.and_then(peak)).filter(|_| same);
+    let of = if run.peak_memory_bytes.is_some() { "the peak" } else { "the host's peak" };
+    let what = match peaks {
+        // Less than a hundredth is no effect of anything.
+        Some((now, was)) if now.abs_diff(was) <= was / 100 => format!("{of} stayed"),
+        Some((now, was)) if now < was => format!("{of} fell by {}", Bytes(was - now)),
+        Some((now, was)) => format!("{of} rose by {}", Bytes(now - was)),
+        None => "no peak to compare".to_string(),
+    };
+    let phase = run.failure.as_ref().and_then(|failure| phase_words(failure.phase.as_str()));
+    let end = match (run.state, phase) {
         (State::Finished, _) => ", and it finished".to_string(),
         (State::Running, _) => ", and it goes on".to_string(),
-        (State::Failed, Some(phase)) if phase != "unknown" => format!(", then it died in: {phase}"),
-        (State::Failed, _) => ", then it died".to_string(),
+        (State::Failed, Some(phase)) => format!(", then it died {phase}"),
+        (State::Failed, None) => ", then it died".to_string(),
         (State::Open, _) => String::new(),
-    }
+    };
+    what + &end
+}
+
+/// Where a run died, in words.
+fn phase_words(phase: &str) -> Option<&'static str> {
+    Some(match phase {
+        "model_load" => "while loading the model",
+        "forward" => "in the forward pass",
+        "logits_loss" => "in the loss",
+        "generation" => "while generating",
+        "scoring" => "while scoring log-probabilities",
+        "backward" => "in the backward pass",
+        "optimizer_step" => "in the optimizer step",
+        "ddp_fsdp_comm" => "while ranks exchanged tensors",
+        "eval" => "in evaluation",
+        "checkpoint_save" => "while saving a checkpoint",
+        "kv_cache_init" => "while setting up the KV cache",
+        "weight_sync" => "while syncing weights to the engine",
+        "dataloader" => "in the data loader",
+        _ => return None,
+    })
 }
 
 fn when(run: &Run) -> String {
@@ -161,5 +225,38 @@ pub fn duration(seconds: f64) -> String {
         (0, 0, s) => format!("{s} s"),
         (0, m, s) => format!("{m} min {s} s"),
         (h, m, _) => format!("{h} h {m} min"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::runs::Failed;
+
+    #[test]
+    fn an_attempt_is_told_in_one_sentence() {
+        let gib = |gib: f64| Some((gib * f64::from(1 << 30)) as u64);
+        let before = Run { peak_memory_bytes: gib(15.6), ..Run::default() };
+        let failure = Failed { kind: "torch".into(), phase: "optimizer_step".into(), cause: None, summary: "s".into() };
+        let run = Run {
+            started_at: Some("2026-11-24T09:00:00Z".into()),
+            peak_memory_bytes: gib(13.5),
+            state: State::Failed,
+            failure: Some(failure),
+            changed: vec![("per_device_train_batch_size".into(), Some("8".into()), Some("4".into()))],
+            ..Run::default()
+        };
+        let now = "2026-11-27T09:00:00Z".parse().unwrap();
+        assert_eq!(
+            sentence(&run, &before, now),
+            "on Tuesday you tried per_device_train_batch_size 8 -> 4: the peak fell by 2.10 GiB, then it died in the optimizer step"
+        );
+        let at = |text: &str| day(text.parse().unwrap(), now, TimeZone::UTC);
+        assert_eq!(at("2026-11-27T07:05:00Z"), "today at 07:05");
+        assert_eq!(at("2026-11-26T23:59:00Z"), "yesterday");
+        assert_eq!(at("2026-10-01T00:00:00Z"), "on 01 Oct 2026");
+        // A peak of the host says nothing about one of a GPU.
+        let host = Run { peak_host_bytes: gib(1.0), ..Run::default() };
+        assert!(came_of(&run, Some(&host)).starts_with("no peak to compare"));
     }
 }

@@ -73,6 +73,28 @@ const CARDS: &[(&str, u64)] = &[
     ("a6000", 48_669),
 ];
 
+/// Settings that a command itself tells, before it runs: the configurations that it names, its options, the allocator's
+/// variable of this environment. What cannot be read is passed over: the command will say so itself.
+pub fn of_command(words: &[Clean]) -> Knobs {
+    let mut knobs = Knobs::default();
+    for path in words.iter().filter_map(|word| super::record::config_of(word.as_str())) {
+        let name = Clean::new(&path.to_string_lossy());
+        let small = std::fs::metadata(path).is_ok_and(|m| m.is_file() && m.len() <= 1 << 20);
+        let text = small.then(|| std::fs::read_to_string(path).ok()).flatten();
+        if let Some(Ok(read)) = text.filter(|text| !is_model(text)).map(|text| config::read(name.as_str(), &text)) {
+            knobs.merge(&read);
+        }
+    }
+    let line: Vec<&str> = words.iter().map(Clean::as_str).collect();
+    knobs.merge(&config::command(&line.join(" ")));
+    for name in ["PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF"] {
+        if let Ok(value) = std::env::var(name) {
+            knobs.put(Knob::AllocConf, Value::Text(Clean::new(&value)), Origin::Command);
+        }
+    }
+    knobs
+}
+
 impl KnobArgs {
     /// Every setting that the options give.
     ///

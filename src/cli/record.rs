@@ -12,12 +12,12 @@ use crate::{
 };
 
 /// Notes what is known at the start: the command (empty for a run that is only watched), the settings given with it.
-pub fn describe(recorder: &Recorder, place: &Path, command: &[Clean], given: &Knobs) {
+pub fn describe(recorder: &Recorder, place: &Path, words: &[Clean], given: &Knobs) {
     let id = place.file_name().unwrap_or_default().to_string_lossy();
     recorder.meta("id", Clean::new(&id));
     recorder.meta("oomph_version", env!("CARGO_PKG_VERSION").into());
     recorder.meta("started_at", Timestamp::now().to_string().into());
-    let command = lines(redact::words(command).iter().map(Clean::as_str));
+    let command = lines(redact::words(words).iter().map(Clean::as_str));
     if !command.as_str().is_empty() {
         recorder.meta("command", command.clone());
     }
@@ -34,8 +34,57 @@ pub fn describe(recorder: &Recorder, place: &Path, command: &[Clean], given: &Kn
         .collect();
     variables.sort_unstable();
     let environment = lines(variables.iter().map(String::as_str));
-    recorder.settings(runs::settings(command.as_str(), environment.as_str(), &BTreeMap::new()));
+    let configs = named_configs(words);
+    recorder.settings(runs::settings(command.as_str(), environment.as_str(), &configs, &BTreeMap::new()));
     recorder.meta("environment", environment);
+}
+
+/// The largest configuration that is read, and the values of it that are kept.
+const LARGEST: u64 = 1 << 20;
+const MOST: usize = 400;
+const DEEPEST: usize = 5;
+
+/// Every value of the configurations that a command names, by its path in the file: `optimizer.lr`. Secrets are taken
+/// out.
+fn named_configs(words: &[Clean]) -> BTreeMap<String, String> {
+    let mut found = BTreeMap::new();
+    for path in words.iter().filter_map(|word| config_of(word.as_str())) {
+        let small = std::fs::metadata(path).is_ok_and(|m| m.is_file() && m.len() <= LARGEST);
+        let Some(text) = small.then(|| std::fs::read_to_string(path).ok()).flatten() else { continue };
+        // JSON is YAML as well.
+        if let Ok(value) = serde_saphyr::from_str::<serde_json::Value>(&text) {
+            flatten("", &value, DEEPEST, &mut found);
+        }
+    }
+    found
+}
+
+/// The configuration that a word of a command names: `train.yaml`, `--config=train.yaml`.
+pub fn config_of(word: &str) -> Option<&Path> {
+    let path = Path::new(word.split_once('=').map_or(word, |(_, value)| value));
+    path.extension().is_some_and(|end| ["yaml", "yml", "json"].iter().any(|known| end == *known)).then_some(path)
+}
+
+fn flatten(name: &str, value: &serde_json::Value, depth: usize, found: &mut BTreeMap<String, String>) {
+    use serde_json::Value;
+    match value {
+        Value::Object(all) if depth > 0 => {
+            for (key, value) in all {
+                let key = Clean::new(key);
+                let name = if name.is_empty() { key.to_string() } else { format!("{name}.{key}") };
+                flatten(&name, value, depth - 1, found);
+            }
+        }
+        _ if found.len() >= MOST || name.is_empty() => {}
+        value => {
+            let text = value.as_str().map_or_else(|| value.to_string(), str::to_string);
+            let text: String = Clean::new(&text).as_str().chars().take(200).collect();
+            // Whether it is a secret its name tells as well.
+            let line = redact::line(&format!("{name}: {text}"));
+            let value = line.strip_prefix(name).and_then(|rest| rest.strip_prefix(": ")).unwrap_or("***");
+            found.insert(name.to_string(), value.to_string());
+        }
+    }
 }
 
 /// Makes the recordings of old runs smaller, in a thread that nobody waits for.
@@ -61,7 +110,7 @@ pub fn conclude(recorder: &Recorder, session: &Session, status: Option<ExitStatu
         .collect();
     let shown = |value: &serde_json::Value| value.as_str().map_or_else(|| value.to_string(), redact::text);
     let settings = knobs.iter().map(|(name, value)| (name.clone(), shown(value))).collect();
-    recorder.settings(runs::settings("", "", &settings));
+    recorder.settings(runs::settings("", "", &BTreeMap::new(), &settings));
     recorder.meta("knobs", serde_json::Value::Object(knobs).to_string().into());
 }
 

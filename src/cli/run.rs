@@ -26,7 +26,8 @@ use crate::{
 };
 
 use super::{
-    attach,
+    attach, knobs,
+    knobs::KnobArgs,
     supervise::{self, CareArgs, Output},
 };
 
@@ -56,15 +57,21 @@ pub struct RunArgs {
     theme: Option<String>,
     #[command(flatten)]
     care: CareArgs,
+    #[command(flatten)]
+    knobs: KnobArgs,
     /// The command and its arguments
-    #[arg(required = true, last = true, value_name = "CMD")]
+    #[arg(id = "words", required = true, last = true, value_name = "CMD")]
     command: Vec<OsString>,
 }
 
 /// # Errors
 /// When the command could not be started at all.
 pub fn run(args: &RunArgs) -> Result<ExitCode> {
+    // What the command says of itself, and over that what is said beside it.
+    let mut given = knobs::of_command(&child::shown(&args.command));
+    given.merge(&args.knobs.read()?);
     let place = folder::new_run(Timestamp::now(), std::process::id())?;
+    supervise::give(&place, &given)?;
     let headless =
         args.headless || ui::is_dumb() || !std::io::stdout().is_terminal() || !std::io::stdin().is_terminal();
     if headless {

@@ -3,7 +3,7 @@
 use std::{
     ffi::OsString,
     io::Write,
-    os::unix::process::ExitStatusExt,
+    os::unix::{fs::OpenOptionsExt, process::ExitStatusExt},
     path::{Path, PathBuf},
     process::{Command, ExitCode, ExitStatus, Stdio},
     sync::{
@@ -18,6 +18,7 @@ use anyhow::{Context, Result};
 use clap::Args;
 use jiff::Timestamp;
 
+use super::history;
 use crate::{
     model::{Event, EventKind, SourceId, knobs::Knobs, redact},
     session::Session,
@@ -115,6 +116,23 @@ pub fn run(args: &SuperviseArgs) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// Name of the file in a run's folder that says what is known of the job before it begins.
+const GIVEN: &str = "given.json";
+
+/// Writes down what is known of the job, for the supervisor that may be another process.
+///
+/// # Errors
+/// When the run's folder cannot be written.
+pub fn give(place: &Path, given: &Knobs) -> Result<()> {
+    let path = place.join(GIVEN);
+    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
+    file.write_all(&serde_json::to_vec(given)?).with_context(|| path.display().to_string())
+}
+
+fn given(place: &Path) -> Knobs {
+    std::fs::read(place.join(GIVEN)).ok().and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default()
+}
+
 /// Runs the command to its end.
 ///
 /// # Errors
@@ -127,9 +145,10 @@ pub fn supervise(command: &[OsString], care: &CareArgs, place: &Path, output: Ou
     if let Err(error) = live.write(place) {
         super::say(&format!("oomph: {}: {error}: the run cannot be attached to", place.display()));
     }
-    let mut watch = Watch { session: Session::new(Knobs::default()), recorder: None, disk: None, reaped: None };
+    let given = given(place);
+    let mut watch = Watch { session: Session::new(given.clone()), recorder: None, disk: None, reaped: None };
     if !care.no_record && super::config::records() {
-        watch.record(&place.join(RECORDING), command);
+        watch.record(&place.join(RECORDING), command, &given);
     }
     watch.take(EventKind::Started { command: child::shown(command), pid: running.pid() });
     let mut tails: Vec<Tail> =
@@ -179,7 +198,7 @@ pub fn supervise(command: &[OsString], care: &CareArgs, place: &Path, output: Ou
     let _ = Ended { code: status.code(), signal: status.signal() }.write(place);
     tell_survivors(pid, &child::run_of(&spool));
     if !status.success() {
-        tell(care, &watch.session, status);
+        tell(care, place, &watch.session, status);
     }
     watch.finish(status);
     Ok(status)
@@ -245,13 +264,13 @@ impl Watch {
         }
     }
 
-    fn record(&mut self, path: &Path, command: &[OsString]) {
+    fn record(&mut self, path: &Path, command: &[OsString], given: &Knobs) {
         match Recorder::start(path) {
             Err(error) => super::say(&format!("oomph: not recording: {error}")),
             Ok(recorder) => {
                 let recorder = Arc::new(recorder);
                 let place = path.parent().unwrap_or(path);
-                super::record::describe(&recorder, place, &child::shown(command), &Knobs::default());
+                super::record::describe(&recorder, place, &child::shown(command), given);
                 super::record::compact_old_runs();
                 self.session.observe(super::record::listener(&recorder));
                 self.recorder = Some(recorder);
@@ -320,8 +339,9 @@ fn without_diagnosis(told: &str, session: &Session) -> String {
 }
 
 /// The diagnosis after a failure: on standard error, in the report, to the user's command.
-fn tell(care: &CareArgs, session: &Session, status: ExitStatus) {
-    let report = if let Some(diagnosis) = session.diagnosis() {
+fn tell(care: &CareArgs, place: &Path, session: &Session, status: ExitStatus) {
+    let tried = history::tried_before(place, session);
+    let mut report = if let Some(diagnosis) = session.diagnosis() {
         super::say(&format!("\n{}", super::report::text(diagnosis, session.knobs(), 100, super::report::Paint(false))));
         super::report::markdown(diagnosis, session.knobs())
     } else {
@@ -329,6 +349,16 @@ fn tell(care: &CareArgs, session: &Session, status: ExitStatus) {
         super::say(&format!("oomph: {told}"));
         without_diagnosis(&told, session)
     };
+    if !tried.is_empty() {
+        super::say("oomph: tried before:");
+        report.push_str("\n## Tried before\n\n");
+        for line in tried {
+            super::say(&format!("oomph:   {line}"));
+            report.push_str("- ");
+            report.push_str(&line.replace(['`', '*', '<'], "'"));
+            report.push('\n');
+        }
+    }
     if let Some(path) = &care.report {
         match super::save(path, &report) {
             Ok(path) => super::say(&format!("oomph: report written to {}", path.display())),

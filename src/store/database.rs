@@ -342,7 +342,7 @@ pub struct Batch {
 pub struct Setting {
     pub name: String,
     pub value: String,
-    /// `knob`, `option` or `environment`.
+    /// `knob`, `option`, `config` or `environment`.
     pub origin: &'static str,
 }
 

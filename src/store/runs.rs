@@ -35,6 +35,8 @@ pub struct Run {
     pub last_step: Option<u64>,
     pub last_loss: Option<f64>,
     pub peak_memory_bytes: Option<u64>,
+    /// Of the trainer's processes in the host's memory.
+    pub peak_host_bytes: Option<u64>,
     pub failure: Option<Failed>,
     /// Canonical settings and options of the command line, by name.
     pub settings: BTreeMap<String, String>,
@@ -111,6 +113,35 @@ pub fn find(name: &str) -> Result<Option<PathBuf>, FolderError> {
     Ok((plain && path.is_file()).then_some(path))
 }
 
+/// Recordings that are opened in search of attempts.
+const SEARCHED: usize = 300;
+
+/// The earlier attempts of a command in a folder, the oldest first, numbered and compared; `but` is the one that asks.
+///
+/// # Errors
+/// When no state folder is known.
+pub fn attempts(command: &Clean, folder: &Clean, but: &Path, most: usize) -> Result<Vec<Run>, FolderError> {
+    let wanted = program_of(Some(command), Some(folder));
+    let mut found = Vec::new();
+    for place in folders()?.into_iter().rev().filter(|place| place != but).take(SEARCHED) {
+        let path = place.join(RECORDING);
+        let is_same = |db: &Database| -> Result<bool, StoreError> {
+            Ok(program_of(db.meta("command")?.as_ref(), db.meta("folder")?.as_ref()) == wanted)
+        };
+        if Database::open(&path).and_then(|db| is_same(&db)).unwrap_or(false)
+            && let Ok(run) = read(&path)
+        {
+            found.push(run);
+        }
+        if found.len() > most {
+            break;
+        }
+    }
+    found.reverse();
+    number_attempts(&mut found);
+    Ok(found)
+}
+
 /// The folders of all runs, the oldest first.
 ///
 /// # Errors
@@ -184,6 +215,7 @@ pub fn read(path: &Path) -> Result<Run, StoreError> {
         last_loss: db
             .number("SELECT value FROM point WHERE kind = 'train' AND key = 'loss' ORDER BY rowid DESC LIMIT 1")?,
         peak_memory_bytes: whole(peak)?,
+        peak_host_bytes: if db.schema() < 2 { None } else { whole("SELECT max(trainer_rss) FROM host")? },
         failure,
         settings,
         program: Clean::default(),
@@ -214,12 +246,22 @@ fn old_settings(db: &Database) -> Result<BTreeMap<String, String>, StoreError> {
     Ok(settings)
 }
 
-/// Every setting that a command, its environment (one a line) and the knobs give.
-pub fn settings(command: &str, environment: &str, knobs: &BTreeMap<String, String>) -> Vec<Setting> {
+/// Every setting that a command, its environment (one a line), configurations and the knobs give.
+pub fn settings(
+    command: &str,
+    environment: &str,
+    configs: &BTreeMap<String, String>,
+    knobs: &BTreeMap<String, String>,
+) -> Vec<Setting> {
     let of = |text: &str, origin| {
         options(text).into_iter().map(move |(name, value)| Setting { name, value, origin }).collect::<Vec<_>>()
     };
     let mut all = of(environment, "environment");
+    all.extend(configs.iter().map(|(name, value)| Setting {
+        name: name.clone(),
+        value: value.clone(),
+        origin: "config",
+    }));
     all.extend(of(command, "option"));
     all.extend(knobs.iter().map(|(name, value)| Setting { name: name.clone(), value: value.clone(), origin: "knob" }));
     all
@@ -250,14 +292,18 @@ fn options(command: &str) -> Vec<(String, String)> {
 
 /// Attempts are runs of the same program in the same folder: the words of the command that are no options.
 fn program(run: &Run) -> String {
-    let command = run.command.as_ref().map_or("", Clean::as_str);
+    program_of(run.command.as_ref(), run.folder.as_ref())
+}
+
+fn program_of(command: Option<&Clean>, folder: Option<&Clean>) -> String {
+    let command = command.map_or("", Clean::as_str);
     let words = command.split("\\n").filter(|w| !w.starts_with('-') && !w.contains('='));
     let script = words.clone().find(|w| {
         let end = w.rsplit('.').next().unwrap_or_default();
         ["py", "sh", "yaml", "yml", "log", "json"].contains(&end)
     });
     let word = script.or_else(|| words.clone().next()).unwrap_or_default();
-    format!("{}\0{word}", run.folder.as_ref().map_or("", Clean::as_str))
+    format!("{}\0{word}", folder.map_or("", Clean::as_str))
 }
 
 fn number_attempts(runs: &mut [Run]) {
@@ -283,9 +329,14 @@ fn difference(
     names.sort_unstable();
     names.dedup();
     let value = |map: &BTreeMap<String, String>, name: &str| map.get(name).map(|v| Clean::new(v));
+    // An option whose canonical name changed with it is told once.
+    let told_already = |name: &str| {
+        let canonical = if name.ends_with("ALLOC_CONF") { "alloc_conf".to_string() } else { name.replace('-', "_") };
+        canonical != name && before.get(&canonical) != now.get(&canonical)
+    };
     names
         .into_iter()
-        .filter(|name| before.get(*name) != now.get(*name))
+        .filter(|name| before.get(*name) != now.get(*name) && !told_already(name))
         .map(|name| (Clean::new(name), value(before, name), value(now, name)))
         .collect()
 }

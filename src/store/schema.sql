@@ -61,7 +61,7 @@ CREATE TABLE IF NOT EXISTS host (
 CREATE TABLE IF NOT EXISTS setting (
   name   TEXT PRIMARY KEY,
   value  TEXT NOT NULL,
-  origin TEXT NOT NULL        -- knob (canonical, from wherever it is known), option (command line), environment
+  origin TEXT NOT NULL        -- knob (canonical, from wherever it is known), option (command line), config, environment
 ) WITHOUT ROWID;
 
 -- One failure; `report` is its object of the schema oomph.diagnosis/1.

@@ -417,3 +417,35 @@ fn pids_of_the_host_are_no_pids_of_a_container() {
     assert!(seen >= 3, "{text}");
     tell(&format!("G7: {seen} processes outside of a pid namespace, none given a local name"));
 }
+
+/// Near the limit, memory alone is looked at between two whole looks, and with no other call.
+#[test]
+fn a_card_that_fills_is_looked_at_more_finely() {
+    let Some(library) = library() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let script = folder.path().join("script");
+    // Full within seconds from the start on; the other card is half empty and moves too.
+    fs::write(&script, "0 0 mem 9000\n3 0 mem ~9950\n0 1 mem 1000\n8 1 mem ~2000\n").unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_oomph"));
+    command.args(["nvml-helper", "--interval-ms", "400"]).env("LD_LIBRARY_PATH", library);
+    command.env("FAKE_NVML_GPUS", "2").env("FAKE_NVML_MEM_MIB", "10000").env("FAKE_NVML_SCRIPT", &script);
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let (mut whole, mut fine) = (0, Vec::new());
+    while fine.len() < 8 {
+        let line = lines.next().unwrap().unwrap();
+        match serde_json::from_str(&line) {
+            Ok(GpuReading::Samples(samples)) => {
+                assert_eq!(samples.len(), 2);
+                whole += 1;
+                assert!(whole < 20, "{} fine looks beside {whole} whole ones", fine.len());
+            }
+            Ok(GpuReading::Memory(looks)) => fine.extend(looks),
+            _ => {}
+        }
+    }
+    drop(child.stdin.take());
+    let _ = child.wait();
+    let of_full = fine.iter().filter(|(_, used)| used.0 > 8000 << 20).collect::<Vec<_>>();
+    assert!(of_full.windows(2).all(|pair| pair[0].1 <= pair[1].1), "{of_full:?}");
+}
