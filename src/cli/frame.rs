@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use crate::{
-    model::{Bytes, Clean, event::HostSample, gpu::GpuSample, metric::number_to_json},
+    model::{Bytes, Clean, event::HostSample, gpu::GpuProcess, metric::number_to_json},
     session::{Session, gpus::Gpu},
 };
 
@@ -55,6 +55,7 @@ fn host(host: &HostSample) -> Value {
         "shm_used_bytes": host.shm_used_bytes,
         "trainer_rss_bytes": host.trainer_rss_bytes,
         "trainer_processes": host.trainer_processes,
+        "trainer_pid": host.trainer_pid,
         "cpu_percent": host.cpu_percent,
     })
 }
@@ -71,43 +72,87 @@ fn latest(session: &Session) -> Value {
 }
 
 fn gpu(gpu: &Gpu) -> Value {
-    let GpuSample {
-        uuid,
-        index,
-        name,
-        lost,
-        memory_total,
-        memory_used,
-        utilization,
-        temperature_c,
-        power_w,
-        power_limit_w,
-        sm_clock_mhz,
-        memory_clock_mhz,
-        processes,
-        ..
-    } = &gpu.latest;
+    let s = &gpu.latest;
     let bytes = |b: &Option<Bytes>| b.map(|b| b.0);
+    let reasons: Option<Vec<&str>> = s.throttle.map(|_| s.held_back_by().collect());
     json!({
-        "uuid": Clean::new(uuid).as_str(),
-        "index": index,
-        "name": name.as_str(),
-        "lost": lost,
-        "memory_total_bytes": bytes(memory_total),
-        "memory_used_bytes": bytes(memory_used),
+        "uuid": Clean::new(&s.uuid).as_str(),
+        "index": s.index,
+        "name": s.name.as_str(),
+        "pci_bus_id": s.pci_bus_id.as_str(),
+        "lost": s.lost,
+        "memory_total_bytes": bytes(&s.memory_total),
+        "memory_used_bytes": bytes(&s.memory_used),
+        "memory_free_bytes": bytes(&s.memory_free),
+        "memory_reserved_bytes": bytes(&s.memory_reserved),
         "peak_used_bytes": gpu.peak_used.map(|b| b.0),
-        "utilization_percent": utilization,
-        "temperature_c": temperature_c,
-        "power_w": power_w,
-        "power_limit_w": power_limit_w,
-        "sm_clock_mhz": sm_clock_mhz,
-        "memory_clock_mhz": memory_clock_mhz,
-        "processes": processes.iter().map(|p| json!({
-            "pid": p.pid,
-            "used_bytes": bytes(&p.used),
-            "name": p.name.as_ref().map(Clean::as_str),
-            "user": p.user.as_ref().map(Clean::as_str),
-            "foreign": p.foreign,
+        "utilization_percent": s.utilization,
+        "memory_utilization_percent": s.memory_utilization,
+        "sm_active_percent": s.sm_active_percent,
+        "tensor_active_percent": s.tensor_active_percent,
+        "temperature_c": s.temperature_c,
+        "memory_temperature_c": s.memory_temperature_c,
+        "power_w": watts(s.power_w),
+        "power_limit_w": watts(s.power_limit_w),
+        "sm_clock_mhz": s.sm_clock_mhz,
+        "max_sm_clock_mhz": s.max_sm_clock_mhz,
+        "memory_clock_mhz": s.memory_clock_mhz,
+        "fan_percent": s.fan_percent,
+        "performance_state": s.performance_state,
+        "throttle_bits": s.throttle,
+        "throttle_reasons": reasons,
+        "pcie": json!({
+            "generation": s.pcie_generation,
+            "width": s.pcie_width,
+            "max_generation": s.max_pcie_generation,
+            "max_width": s.max_pcie_width,
+            "rx_kib_per_second": s.pcie_rx_kib_s,
+            "tx_kib_per_second": s.pcie_tx_kib_s,
+        }),
+        "nvlink": json!({
+            "active": s.nvlink_active,
+            "links": s.nvlink_count,
+            "rx_kib_per_second": s.nvlink_rx_kib_s,
+            "tx_kib_per_second": s.nvlink_tx_kib_s,
+        }),
+        "ecc": json!({
+            "enabled": s.ecc_enabled,
+            "corrected": s.ecc_corrected,
+            "uncorrected": s.ecc_uncorrected,
+            "remapped_rows": s.remapped_rows,
+            "remap_pending": s.remap_pending,
+        }),
+        "mig_enabled": s.mig_enabled,
+        "mig": s.mig.iter().map(|m| json!({
+            "uuid": Clean::new(&m.uuid).as_str(),
+            "name": m.name.as_str(),
+            "memory_total_bytes": bytes(&m.memory_total),
+            "memory_used_bytes": bytes(&m.memory_used),
         })).collect::<Vec<_>>(),
+        "xids": gpu.xids.iter().map(|(at, number)| json!({ "at": at.to_string(), "xid": number })).collect::<Vec<_>>(),
+        "processes": s.processes.iter().map(process).collect::<Vec<_>>(),
+        "refused": s.refused.iter().map(|(what, why)| json!({
+            "figure": what, "reason": Clean::new(why).as_str(),
+        })).collect::<Vec<_>>(),
+    })
+}
+
+/// Milliwatts are all that the driver tells.
+fn watts(watts: Option<f32>) -> Option<f64> {
+    watts.map(|w| (f64::from(w) * 1000.0).round() / 1000.0)
+}
+
+fn process(p: &GpuProcess) -> Value {
+    json!({
+        "pid": p.pid,
+        "used_bytes": p.used.map(|b| b.0),
+        "name": p.name.as_ref().map(Clean::as_str),
+        "user": p.user.as_ref().map(Clean::as_str),
+        "rank": p.rank,
+        "parents": p.parents,
+        "container": p.container.as_ref().map(Clean::as_str),
+        "graphics": p.graphics,
+        "foreign": p.foreign,
+        "gone": p.gone,
     })
 }

@@ -73,6 +73,8 @@ pub struct HostSample {
     /// Resident memory of the trainer's process tree: what each process has for itself, and once what they share.
     pub trainer_rss_bytes: Option<u64>,
     pub trainer_processes: Option<u32>,
+    /// The process at the root of that tree.
+    pub trainer_pid: Option<u32>,
     pub cpu_percent: Option<f32>,
     /// A look between two whole ones, taken because memory is nearly full.
     #[serde(skip_serializing_if = "std::ops::Not::not")]

@@ -33,6 +33,8 @@ pub struct GpuSample {
     pub memory_total: Option<Bytes>,
     pub memory_used: Option<Bytes>,
     pub memory_free: Option<Bytes>,
+    /// Set aside by the driver and its firmware: neither in use nor free.
+    pub memory_reserved: Option<Bytes>,
     /// Percent of the last sample period with a kernel running.
     pub utilization: Option<u32>,
     pub memory_utilization: Option<u32>,
@@ -51,10 +53,28 @@ pub struct GpuSample {
     pub pcie_tx_kib_s: Option<u32>,
     pub pcie_generation: Option<u32>,
     pub pcie_width: Option<u32>,
+    pub max_pcie_generation: Option<u32>,
+    pub max_pcie_width: Option<u32>,
+    /// NVLinks that are up, of those that the card has.
     pub nvlink_active: Option<u32>,
+    pub nvlink_count: Option<u32>,
+    pub nvlink_rx_kib_s: Option<u32>,
+    pub nvlink_tx_kib_s: Option<u32>,
+    /// Percent of the cycles of the last seconds in which the multiprocessors, and their tensor cores, worked.
+    pub sm_active_percent: Option<f32>,
+    pub tensor_active_percent: Option<f32>,
+    pub ecc_enabled: Option<bool>,
+    /// Memory errors since the driver was loaded.
     pub ecc_corrected: Option<u64>,
     pub ecc_uncorrected: Option<u64>,
+    /// Rows of memory that were replaced because of errors, and whether one waits for a reset of the GPU.
+    pub remapped_rows: Option<u32>,
+    pub remap_pending: Option<bool>,
     pub mig_enabled: Option<bool>,
+    /// The instances that the card is divided into.
+    pub mig: Vec<MigInstance>,
+    /// Errors (Xid) that the driver reported since the last sample.
+    pub xids: Vec<u64>,
     pub processes: Vec<GpuProcess>,
     /// Figures that this driver or card refuses, with the reason: (figure, reason).
     pub refused: Vec<(Cow<'static, str>, String)>,
@@ -87,17 +107,45 @@ impl GpuSample {
     }
 }
 
+/// A part of a card that programs see as a GPU of their own.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct MigInstance {
+    pub uuid: String,
+    /// Its profile: `NVIDIA H100 80GB HBM3 MIG 1g.10gb`.
+    pub name: Clean,
+    pub memory_total: Option<Bytes>,
+    pub memory_used: Option<Bytes>,
+}
+
 /// A process that holds memory on a GPU.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct GpuProcess {
     pub pid: u32,
     pub used: Option<Bytes>,
-    /// Compute (`C`), graphics (`G`) or both.
+    /// It draws (a desktop, a renderer) and does not compute.
     pub graphics: bool,
     pub name: Option<Clean>,
     pub user: Option<Clean>,
     pub command: Option<Clean>,
     /// The pid belongs to another pid namespace: it must not be matched with a local process.
     pub foreign: bool,
+    /// The driver still counts memory for it, but no such process lives any more.
+    pub gone: bool,
+    /// Its rank, as its environment says.
+    pub rank: Option<u32>,
+    /// The processes that started it, the nearest first, up to the one that began the job.
+    pub parents: Vec<u32>,
+    /// The container or the batch job that it runs in: `docker 3f2a91c04b1e`, `slurm 4711`.
+    pub container: Option<Clean>,
+    /// GPU instance (MIG) that it runs on.
+    pub instance: Option<u32>,
+}
+
+impl GpuProcess {
+    /// The process that began the job which it belongs to.
+    pub fn job(&self) -> u32 {
+        self.parents.last().copied().unwrap_or(self.pid)
+    }
 }

@@ -1,6 +1,6 @@
 //! Every GPU over time, by UUID.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use jiff::SignedDuration;
 
@@ -14,6 +14,8 @@ const KEEP: usize = 14_400;
 /// Fine looks at memory are kept this long, and so many at most (twenty a second).
 const FINE: SignedDuration = SignedDuration::from_mins(5);
 const KEEP_FINE: usize = 6_000;
+/// Errors of one GPU that are kept.
+const KEEP_XIDS: usize = 64;
 
 /// One GPU and its recent past.
 #[derive(Clone, Debug, Default)]
@@ -24,6 +26,8 @@ pub struct Gpu {
     pub peak_used: Option<Bytes>,
     /// Memory used and utilisation over time.
     pub history: VecDeque<(Timestamp, Option<Bytes>, Option<u32>)>,
+    /// Errors that the driver reported of it (Xid), and when; the newest last.
+    pub xids: VecDeque<(Timestamp, u64)>,
     /// Memory between those samples, near the limit, of the last minutes.
     pub fine: VecDeque<(Timestamp, Bytes)>,
 }
@@ -40,10 +44,28 @@ impl Gpu {
     fn look(&mut self, at: Timestamp, used: Bytes) {
         self.peak_used = self.peak_used.max(Some(used));
         self.latest.memory_used = Some(used);
-        self.latest.memory_free = self.latest.memory_total.map(|total| Bytes(total.0.saturating_sub(used.0)));
+        let taken = used + self.latest.memory_reserved.unwrap_or_default();
+        self.latest.memory_free = self.latest.memory_total.map(|total| total.saturating_sub(taken));
         self.fine.push_back((at, used));
         while self.fine.len() > KEEP_FINE || self.fine.front().is_some_and(|(old, _)| at.duration_since(*old) > FINE) {
             self.fine.pop_front();
+        }
+    }
+
+    /// The errors that the driver reported of it (Xid), the newest last.
+    fn note_xids(&mut self, at: Timestamp, numbers: &[u64]) {
+        self.xids.extend(numbers.iter().map(|number| (at, *number)));
+        let old = self.xids.len().saturating_sub(KEEP_XIDS);
+        self.xids.drain(..old);
+    }
+
+    fn lose(&mut self, at: Timestamp, why: &str) {
+        if self.lost_since.is_none() {
+            self.lost_since = Some(at);
+            self.forget(why);
+            self.latest.lost = true;
+            // A gap in the curves from here on.
+            self.history.push_back((at, None, None));
         }
     }
 
@@ -90,11 +112,17 @@ impl Gpus {
             }
             GpuReading::Samples(samples) => {
                 self.unavailable = None;
+                let named: BTreeSet<&str> = samples.iter().map(|s| s.uuid.as_str()).collect();
+                // What went by its number until the driver told its UUID is another's entry now.
+                self.by_uuid.retain(|uuid, _| named.contains(uuid.as_str()) || !uuid.starts_with("index-"));
+                let missing = self.by_uuid.iter_mut().filter(|(uuid, _)| !named.contains(uuid.as_str()));
+                missing.for_each(|(_, gpu)| gpu.lose(at, "the driver does not list this GPU any more"));
                 for sample in samples {
                     let gpu = self.by_uuid.entry(sample.uuid.clone()).or_default();
+                    gpu.note_xids(at, &sample.xids);
                     if sample.lost {
-                        gpu.lost_since.get_or_insert(at);
-                        gpu.latest.lost = true;
+                        gpu.latest.index = sample.index;
+                        gpu.lose(at, "the driver does not answer for this GPU");
                         continue;
                     }
                     gpu.lost_since = None;

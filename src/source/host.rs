@@ -204,6 +204,7 @@ impl Host {
             shm_used_bytes: shm.as_ref().map(|fs| fs.f_blocks.saturating_sub(fs.f_bfree).saturating_mul(fs.f_frsize)),
             trainer_rss_bytes: rss.map(|(bytes, _)| bytes),
             trainer_processes: rss.map(|(_, count)| count),
+            trainer_pid: self.trainer,
             cpu_percent: None,
             fine: true,
         }

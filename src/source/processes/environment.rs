@@ -42,6 +42,11 @@ pub fn is_kept(name: &str) -> bool {
         && (name == "TOKENIZERS_PARALLELISM" || !SECRET.iter().any(|word| name.contains(word)))
 }
 
+/// The rank among all processes of the job, by whoever gave it one: torchrun and its like, Slurm, MPI.
+pub fn rank<'a>(variable: &dyn Fn(&str) -> Option<&'a str>) -> Option<u32> {
+    ["RANK", "SLURM_PROCID", "OMPI_COMM_WORLD_RANK", "PMI_RANK"].iter().find_map(|name| variable(name)?.parse().ok())
+}
+
 /// The kept variables of `/proc/PID/environ`.
 pub fn read(bytes: &[u8]) -> BTreeMap<String, String> {
     bytes

@@ -2,7 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::table::{Process, Table, base};
+use super::{
+    environment,
+    table::{Process, Table, base},
+};
 
 /// What started the ranks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -357,7 +360,5 @@ fn is_script(word: &str) -> bool {
 }
 
 fn rank_of(process: &Process) -> Option<u32> {
-    ["RANK", "SLURM_PROCID", "OMPI_COMM_WORLD_RANK", "PMI_RANK"]
-        .iter()
-        .find_map(|name| process.variable(name)?.parse().ok())
+    environment::rank(&|name| process.variable(name))
 }

@@ -131,7 +131,7 @@ impl Table {
 
 /// The start time of a process, for asking whether a pid still means the same one.
 pub fn start_of(proc: &Path, pid: u32) -> Option<u64> {
-    stat(&std::fs::read_to_string(proc.join(pid.to_string()).join("stat")).ok()?).map(|s| s.start)
+    stat_of(proc, pid).map(|s| s.start)
 }
 
 fn read(proc: &Path, pid: u32, own: &Namespaces, boot: Option<u64>) -> Option<Process> {
@@ -190,15 +190,16 @@ pub struct Stat {
     pub start: u64,
 }
 
+/// What the `stat` of one process says.
+pub fn stat_of(proc: &Path, pid: u32) -> Option<Stat> {
+    stat(&std::fs::read_to_string(proc.join(pid.to_string()).join("stat")).ok()?)
+}
+
 /// Every process with what its `stat` says, cheaply.
 pub fn stats(proc: &Path) -> BTreeMap<u32, Stat> {
     let Ok(entries) = std::fs::read_dir(proc) else { return BTreeMap::new() };
     let pids = entries.flatten().filter_map(|e| e.file_name().to_str()?.parse().ok()).take(MAX_PROCESSES);
-    pids.filter_map(|pid: u32| {
-        let text = std::fs::read_to_string(proc.join(pid.to_string()).join("stat")).ok()?;
-        Some((pid, stat(&text)?))
-    })
-    .collect()
+    pids.filter_map(|pid: u32| Some((pid, stat_of(proc, pid)?))).collect()
 }
 
 /// The processes below `root`, itself included, and those of the session that it leads. The dead are left out.

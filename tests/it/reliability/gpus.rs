@@ -186,6 +186,10 @@ fn a_refused_figure_is_unknown_and_the_others_stay() {
         ("fan", |s| s.fan_percent.map(f64::from)),
         ("pcie", |s| s.pcie_width.map(f64::from)),
         ("uuid", |s| s.uuid.starts_with("GPU-").then_some(1.0)),
+        ("pstate", |s| s.performance_state.map(f64::from)),
+        ("ecc", |s| s.ecc_uncorrected.and(s.remapped_rows).map(f64::from)),
+        ("mig", |s| s.mig_enabled.map(|on| f64::from(u8::from(on)))),
+        ("nvlink", |s| s.nvlink_active.map(f64::from)),
     ];
     // NOT_SUPPORTED, NO_PERMISSION, UNKNOWN, TIMEOUT, UNINITIALIZED, INSUFFICIENT_SIZE for ever, INVALID_ARGUMENT,
     // IRQ_ISSUE, MEMORY, IN_USE, a number that no version ever had.
@@ -203,7 +207,8 @@ fn a_refused_figure_is_unknown_and_the_others_stay() {
         );
         let mut samples = helper.samples();
         // Slow figures are asked again only every ten seconds, so a later fault may not show in them; fast ones must.
-        let slow = ["power_limit", "name", "pci", "fan", "pcie", "uuid"].contains(what);
+        let slow =
+            ["power_limit", "name", "pci", "fan", "pcie", "uuid", "pstate", "ecc", "mig", "nvlink"].contains(what);
         if when.is_empty() {
             assert_eq!(figure(&samples[0]), None, "{fault}: {:?}", samples[0]);
         } else {
@@ -221,8 +226,8 @@ fn a_refused_figure_is_unknown_and_the_others_stay() {
                 assert!(figure(sample).is_some(), "{fault}: {other} is gone too: {sample:?}");
             }
         }
-        let named = ["fan", "pcie", "uuid"].contains(what) || !when.is_empty() && slow;
-        assert!(named || !samples[0].refused.is_empty(), "{fault}: no reason: {:?}", samples[0]);
+        let later = !when.is_empty() && slow;
+        assert!(later || !samples[0].refused.is_empty(), "{fault}: no reason: {:?}", samples[0]);
         cases += 1;
     }
     // Garbage: figures that cannot be are not shown.
