@@ -213,7 +213,7 @@ mod tests {
         let put = |pid: u32, name: &str, parent: u32, environment: &str| {
             let place = folder.path().join(pid.to_string());
             std::fs::create_dir_all(&place).unwrap();
-            let rest = "0 0 0 -1 0 0 0 0 0 0 0 0 0 20 0 1 0";
+            let rest = "0 0 -1 0 0 0 0 0 0 0 0 0 20 0 1 0";
             std::fs::write(place.join("stat"), format!("{pid} ({name}) S {parent} {pid} {rest} 77{pid} 0\n")).unwrap();
             std::fs::write(place.join("cmdline"), format!("/usr/bin/{name}\0train.py\0")).unwrap();
             std::fs::write(place.join("environ"), environment).unwrap();
@@ -229,15 +229,12 @@ mod tests {
         assert_eq!(holders.who(32).job(), 20);
         // Its number was given to another process meanwhile.
         put(31, "other", 1, "");
-        std::fs::write(folder.path().join("31/stat"), "31 (other) S 1 31 0 0 0 -1 0 0 0 0 0 0 0 0 0 20 0 1 0 999 0\n")
+        std::fs::write(folder.path().join("31/stat"), "31 (other) S 1 31 0 0 -1 0 0 0 0 0 0 0 0 0 20 0 1 0 999 0\n")
             .unwrap();
         assert_eq!((holders.who(31).rank, holders.who(31).name.unwrap().as_str()), (None, "other"));
         // Dead, and waiting for its parent to notice.
-        std::fs::write(
-            folder.path().join("32/stat"),
-            "32 (python) Z 20 32 0 0 0 -1 0 0 0 0 0 0 0 0 0 20 0 1 0 7732 0\n",
-        )
-        .unwrap();
+        std::fs::write(folder.path().join("32/stat"), "32 (python) Z 20 32 0 0 -1 0 0 0 0 0 0 0 0 0 20 0 1 0 7732 0\n")
+            .unwrap();
         let dead = holders.who(32);
         assert!(dead.gone && dead.rank == Some(1), "{dead:?}");
     }
