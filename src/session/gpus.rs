@@ -121,6 +121,9 @@ impl Gpus {
                     let gpu = self.by_uuid.entry(sample.uuid.clone()).or_default();
                     gpu.note_xids(at, &sample.xids);
                     if sample.lost {
+                        if gpu.latest.uuid.is_empty() {
+                            gpu.latest = sample.clone();
+                        }
                         gpu.latest.index = sample.index;
                         gpu.lose(at, "the driver does not answer for this GPU");
                         continue;
