@@ -106,7 +106,12 @@ fn one(out: &mut String, f: &Failure, knobs: &Knobs, width: usize, paint: Paint)
 
 fn place(f: &Failure) -> String {
     let source = if f.place.source.is_empty() { "the text" } else { f.place.source.as_str() };
-    format!("{source}, line {} ({})", f.place.line, f.kind)
+    // What the end of the process told stands on no line.
+    if f.place.line == 0 {
+        format!("{source} ({})", f.kind)
+    } else {
+        format!("{source}, line {} ({})", f.place.line, f.kind)
+    }
 }
 
 /// The card to scale: what is in it, and the request that did not fit.

@@ -8,6 +8,7 @@ use std::{
     process::{Command, ExitCode, ExitStatus, Stdio},
     sync::{
         Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
         mpsc::{Receiver, SyncSender, sync_channel},
     },
     thread,
@@ -20,10 +21,10 @@ use jiff::Timestamp;
 
 use super::history;
 use crate::{
-    model::{Event, EventKind, SourceId, knobs::Knobs, redact},
+    model::{Bytes, Event, EventKind, SourceId, knobs::Knobs, redact},
     session::Session,
     source::{
-        child::{self, Spool, Trim},
+        child::{self, Pumps, Spool, Trim, Writing},
         file::Tail,
         gpu::{self, Sampling},
         host::{self, Places, Watching, Worth},
@@ -62,6 +63,9 @@ pub struct CareArgs {
     /// Run this shell command when the command fails; the Markdown report is its standard input
     #[arg(long, value_name = "CMD")]
     pub on_failure: Option<String>,
+    /// Give the command a terminal to write to (for bars and colours); it then waits while oomph is stopped
+    #[arg(long)]
+    pub pty: bool,
     /// Do not record the run
     #[arg(long)]
     pub no_record: bool,
@@ -80,6 +84,7 @@ impl CareArgs {
         if let Some(command) = &self.on_failure {
             words.extend(["--on-failure".into(), command.into()]);
         }
+        words.extend(self.pty.then(|| "--pty".into()));
         words.extend(self.no_record.then(|| "--no-record".into()));
         words.extend(self.no_gpu.then(|| "--no-gpu".into()));
         words
@@ -138,9 +143,12 @@ fn given(place: &Path) -> Knobs {
 /// # Errors
 /// When the command could not be started at all.
 pub fn supervise(command: &[OsString], care: &CareArgs, place: &Path, output: Output) -> Result<ExitStatus> {
-    let spool = Spool::in_folder(place, output == Output::PassOn && child::outputs_are_apart());
+    let writing = if care.pty { Writing::ToTerminal } else { Writing::ToFile };
+    // A terminal is one place.
+    let apart = output == Output::PassOn && !care.pty && child::outputs_are_apart();
+    let spool = Spool::in_folder(place, apart);
     let stdin = if output == Output::PassOn { Stdio::inherit() } else { Stdio::null() };
-    let mut running = child::start(command, &spool, stdin).context("the command was not started")?;
+    let mut running = child::start(command, &spool, stdin, writing).context("the command was not started")?;
     let live = Live { child: identity(running.pid()), supervisor: identity(std::process::id()), spool: spool.files() };
     if let Err(error) = live.write(place) {
         super::say(&format!("oomph: {}: {error}: the run cannot be attached to", place.display()));
@@ -156,6 +164,7 @@ pub fn supervise(command: &[OsString], care: &CareArgs, place: &Path, output: Ou
     let mut trims: Vec<Trim> = spool.files().iter().map(|path| Trim::of(path)).collect();
     let pumps = running.take_pumps();
     let look = if pumps.is_empty() { LOOK } else { LOOK / 10 };
+    let passing = (output == Output::PassOn).then(|| Passing::start(&spool, look));
     host::stand_back(Worth::BelowTheCommand);
     let mut kernel = KernelLog::open(Path::new(super::machine::KERNEL), &mut |kind| watch.take(kind));
     let (samples, inbox) = sync_channel(WAITING);
@@ -167,10 +176,10 @@ pub fn supervise(command: &[OsString], care: &CareArgs, place: &Path, output: Ou
         watch.take_all(&inbox);
         kernel.poll(&mut |kind| watch.take(kind));
         watch.reap(pid);
-        let more = pass_on(&mut tails, &mut watch, output);
-        pumps.have_read(tails.iter().map(Tail::offset));
-        for (trim, tail) in trims.iter_mut().zip(&tails) {
-            trim.read_up_to(tail.offset());
+        let more = read(&mut tails, &mut watch);
+        let offsets = told(&tails, passing.as_ref(), &pumps);
+        for (trim, offset) in trims.iter_mut().zip(offsets) {
+            trim.read_up_to(offset);
         }
         watch.warn_of_a_full_disk(place);
         if !more {
@@ -185,17 +194,23 @@ pub fn supervise(command: &[OsString], care: &CareArgs, place: &Path, output: Ou
     watch.take_all(&inbox);
     // A process that the command left behind may hold the pipe: what it says later is not waited for.
     let ended = Instant::now();
-    while pass_on(&mut tails, &mut watch, output) || (!pumps.are_done() && ended.elapsed() < REST) {
-        pumps.have_read(tails.iter().map(Tail::offset));
+    while read(&mut tails, &mut watch) || (!pumps.are_done() && ended.elapsed() < REST) {
+        told(&tails, passing.as_ref(), &pumps);
         thread::sleep(Duration::from_millis(1));
     }
     kernel.poll(&mut |kind| watch.take(kind));
-    while pass_on(&mut tails, &mut watch, output) {}
+    while read(&mut tails, &mut watch) {}
     for id in 0..tails.len() {
         watch.take(EventKind::Ended { source: SourceId(u16::try_from(id).unwrap_or(u16::MAX)) });
     }
     watch.take(EventKind::Exited { code: status.code(), signal: status.signal() });
     let _ = Ended { code: status.code(), signal: status.signal() }.write(place);
+    if let Some(passing) = passing {
+        passing.finish();
+    }
+    if let lost @ 1.. = pumps.lost() {
+        super::say(&format!("oomph: {} of the output found no room on the disk and are lost", Bytes(lost)));
+    }
     tell_survivors(pid, &child::run_of(&spool));
     if !status.success() {
         tell(care, place, &watch.session, status);
@@ -304,24 +319,93 @@ impl Watch {
     }
 }
 
-/// Copies what is new to where the command would have written it. True when there is more at once.
-fn pass_on(tails: &mut [Tail], watch: &mut Watch, output: Output) -> bool {
+/// Reads what is new in the output. True when there is more at once.
+fn read(tails: &mut [Tail], watch: &mut Watch) -> bool {
     let mut more = false;
-    for (index, tail) in tails.iter_mut().enumerate() {
-        more |= tail.poll(&mut |kind| {
-            if let (EventKind::Output { data, .. }, Output::PassOn) = (&kind, output) {
-                // A reader that went away is no reason to end: the spool has everything.
-                let _ = if index == 0 {
-                    let mut out = std::io::stdout().lock();
-                    out.write_all(data).and_then(|()| out.flush())
-                } else {
-                    std::io::stderr().lock().write_all(data)
-                };
-            }
-            watch.take(kind);
-        });
+    for tail in tails {
+        more |= tail.poll(&mut |kind| watch.take(kind));
     }
     more
+}
+
+/// Tells those who fill the spool how far it has been read. Returns up to where it may be given back to the disk.
+///
+/// What oomph's user has seen may go, even where oomph itself has not read it: a hole is stepped over and counted.
+fn told(tails: &[Tail], passing: Option<&Passing>, pumps: &Pumps) -> Vec<u64> {
+    let read: Vec<u64> = tails.iter().map(Tail::offset).collect();
+    let Some(passing) = passing else {
+        pumps.have_read(read.iter().copied());
+        return read;
+    };
+    let passed = passing.offsets();
+    // A file that begins anew does so for both only when both are at its beginning.
+    let both = read.iter().zip(&passed).map(|(a, b)| if *a == 0 || *b == 0 { *a.max(b) } else { *a.min(b) });
+    pumps.have_read(both);
+    passed
+}
+
+/// Copies the output to where the command would have written it, apart from those who read it: a pipe that nobody
+/// empties holds up neither the recording nor the diagnosis.
+struct Passing {
+    read: Vec<Arc<AtomicU64>>,
+    /// The command has ended and all that it wrote is in the spool.
+    over: Arc<AtomicBool>,
+    thread: Option<thread::JoinHandle<()>>,
+}
+
+impl Passing {
+    fn start(spool: &Spool, look: Duration) -> Self {
+        let mut tails: Vec<Tail> =
+            spool.files().into_iter().zip(0..).map(|(path, id)| Tail::in_order(SourceId(id), path)).collect();
+        let read: Vec<Arc<AtomicU64>> = tails.iter().map(|_| Arc::default()).collect();
+        let over = Arc::new(AtomicBool::new(false));
+        let (offsets, ended) = (read.clone(), Arc::clone(&over));
+        let thread = thread::Builder::new().name("pass on".into()).spawn(move || {
+            loop {
+                // Asked before looking: what was written until then is seen below.
+                let last = ended.load(Ordering::Acquire);
+                let mut more = false;
+                for (index, (tail, offset)) in tails.iter_mut().zip(&offsets).enumerate() {
+                    more |= tail.poll(&mut |kind| {
+                        if let EventKind::Output { data, .. } = kind {
+                            write(index, &data);
+                        }
+                    });
+                    offset.store(tail.offset(), Ordering::Release);
+                }
+                if last && !more {
+                    return;
+                }
+                if !more {
+                    thread::park_timeout(look);
+                }
+            }
+        });
+        Self { read, over, thread: thread.ok() }
+    }
+
+    fn offsets(&self) -> Vec<u64> {
+        self.read.iter().map(|offset| offset.load(Ordering::Acquire)).collect()
+    }
+
+    /// Waits until everything is passed on.
+    fn finish(self) {
+        self.over.store(true, Ordering::Release);
+        if let Some(thread) = self.thread {
+            thread.thread().unpark();
+            let _ = thread.join();
+        }
+    }
+}
+
+/// A reader that went away is no reason to end: the spool has everything.
+fn write(index: usize, data: &[u8]) {
+    let _ = if index == 0 {
+        let mut out = std::io::stdout().lock();
+        out.write_all(data).and_then(|()| out.flush())
+    } else {
+        std::io::stderr().lock().write_all(data)
+    };
 }
 
 /// A report of a failure that nothing explains: the last lines, secrets taken out.

@@ -3,7 +3,7 @@
 //! The child is in a session of its own and writes to spool files through its own descriptors: it never waits for
 //! oomph, and goes on when oomph is stopped or killed. oomph reads the spool like any other log, and gives what it has
 //! read back to the disk. Only where the size of files is limited (`ulimit -f`), which would kill a child that writes to
-//! one, does the output go through a pipe that oomph empties.
+//! one, or where the command asks for a terminal, does the output go through a pipe or a terminal that oomph empties.
 
 use std::{
     fs::{File, OpenOptions},
@@ -116,15 +116,15 @@ fn wait_for(done: impl Fn() -> bool) {
     }
 }
 
-/// A pipe that oomph empties into a spool file; once in a while the file begins anew, so that it stays below a limit.
-fn through_a_pipe(
-    mut spool: File,
-    limit: u64,
-    read: Arc<AtomicU64>,
-) -> io::Result<(io::PipeWriter, thread::JoinHandle<()>)> {
-    let (mut output, input) = io::pipe()?;
-    let most = (limit / 2).clamp(1, 64 << 20);
-    let pump = thread::Builder::new().name("spool".into()).spawn(move || {
+/// Empties a pipe or a terminal into a spool file. Where files are limited, the file begins anew once in a while, so that
+/// it stays below the limit.
+fn pump(mut output: impl Read + Send + 'static, mut spool: File, limit: Option<u64>) -> io::Result<Pump> {
+    let read = Arc::new(AtomicU64::new(0));
+    let lost = Arc::new(AtomicU64::new(0));
+    let most = limit.map_or(u64::MAX, |limit| (limit / 2).clamp(1, 64 << 20));
+    let (readers, no_room) = (Arc::clone(&read), Arc::clone(&lost));
+    let thread = thread::Builder::new().name("spool".into()).spawn(move || {
+        let (read, lost) = (readers, no_room);
         let mut buffer = vec![0; PIECE as usize];
         let mut written = 0;
         loop {
@@ -132,10 +132,11 @@ fn through_a_pipe(
                 Ok(0) => return,
                 Ok(n) => n,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                // A terminal's last writer is gone.
                 Err(_) => return,
             };
             for part in buffer.get(..n).unwrap_or_default().chunks(usize::try_from(most).unwrap_or(usize::MAX)) {
-                if written + part.len() as u64 > most {
+                if part.len() as u64 > most.saturating_sub(written) {
                     // Whoever reads the spool gets a moment to do so, and to see that it begins anew: what was read of the
                     // old bytes says nothing about the new ones. The command does not wait for more than that.
                     wait_for(|| read.load(Ordering::Acquire) >= written);
@@ -144,14 +145,48 @@ fn through_a_pipe(
                         written = 0;
                     }
                 }
-                // What the disk does not take is lost; the command must not be.
+                // What the disk does not take is lost and counted; the command must not be.
                 if spool.write_all(part).is_ok() {
                     written += part.len() as u64;
+                } else {
+                    lost.fetch_add(part.len() as u64, Ordering::Relaxed);
                 }
             }
         }
     })?;
-    Ok((input, pump))
+    Ok(Pump { read, lost, thread })
+}
+
+/// Columns and rows of a terminal that nobody looks at.
+const UNSEEN: (u16, u16) = (120, 40);
+
+/// A terminal for the command to write to: oomph's end, and the command's. Nothing is read from it, and it is not the
+/// command's controlling terminal, so that its end is no signal. What is written comes out as it is, byte for byte.
+fn terminal() -> io::Result<(File, OwnedFd)> {
+    use rustix::{
+        fs::{Mode, OFlags},
+        pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt},
+        termios::{
+            LocalModes, OptionalActions, OutputModes, Winsize, tcgetattr, tcgetwinsize, tcsetattr, tcsetwinsize,
+        },
+    };
+    let ours = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)?;
+    grantpt(&ours)?;
+    unlockpt(&ours)?;
+    let theirs =
+        rustix::fs::open(ptsname(&ours, Vec::new())?, OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC, Mode::empty())?;
+    let mut modes = tcgetattr(&theirs)?;
+    modes.output_modes.remove(OutputModes::OPOST);
+    modes.local_modes.remove(LocalModes::ECHO);
+    tcsetattr(&theirs, OptionalActions::Now, &modes)?;
+    let size = tcgetwinsize(io::stdout()).ok().filter(|size| size.ws_col > 0 && size.ws_row > 0).unwrap_or(Winsize {
+        ws_col: UNSEEN.0,
+        ws_row: UNSEEN.1,
+        ws_xpixel: 0,
+        ws_ypixel: 0,
+    });
+    tcsetwinsize(&theirs, size)?;
+    Ok((ours.into(), theirs))
 }
 
 /// The run's id: the name of the folder that its output lies in.
@@ -166,6 +201,15 @@ pub fn outputs_are_apart() -> bool {
     place("1") != place("2")
 }
 
+/// What the command finds at the other end of its output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Writing {
+    /// The spool file itself.
+    ToFile,
+    /// A terminal that oomph empties: the command waits when oomph does.
+    ToTerminal,
+}
+
 /// The running child.
 #[derive(Debug)]
 pub struct Running {
@@ -175,9 +219,19 @@ pub struct Running {
     pumps: Pumps,
 }
 
-/// Where files are limited: how far each spool has been read, and the thread that fills it. Else empty.
+/// A thread that fills a spool file.
+#[derive(Debug)]
+struct Pump {
+    /// How far the spool file has been read.
+    read: Arc<AtomicU64>,
+    /// Bytes that the disk did not take.
+    lost: Arc<AtomicU64>,
+    thread: thread::JoinHandle<()>,
+}
+
+/// Who fills the spool files where the command does not do so itself. Else empty.
 #[derive(Debug, Default)]
-pub struct Pumps(Vec<(Arc<AtomicU64>, thread::JoinHandle<()>)>);
+pub struct Pumps(Vec<Pump>);
 
 impl Pumps {
     pub fn is_empty(&self) -> bool {
@@ -186,32 +240,46 @@ impl Pumps {
 
     /// The spool files have been read up to these offsets.
     pub fn have_read(&self, offsets: impl Iterator<Item = u64>) {
-        for ((read, _), offset) in self.0.iter().zip(offsets) {
-            read.store(offset, Ordering::Release);
+        for (pump, offset) in self.0.iter().zip(offsets) {
+            pump.read.store(offset, Ordering::Release);
         }
     }
 
     /// Whether everything that the ended command wrote is in its spool files by now.
     pub fn are_done(&self) -> bool {
-        self.0.iter().all(|(_, pump)| pump.is_finished())
+        self.0.iter().all(|pump| pump.thread.is_finished())
+    }
+
+    /// Bytes of the output that the disk did not take.
+    pub fn lost(&self) -> u64 {
+        self.0.iter().map(|pump| pump.lost.load(Ordering::Relaxed)).sum()
     }
 }
 
-/// Starts `command` with its output going to `spool`, and forwards signals to it from now on.
+/// Starts `command` with its output going to `spool`, through a terminal where it wants one, and forwards signals to it from now on.
 ///
 /// # Errors
 /// When the spool cannot be written or the process cannot be created. A command that does not exist is no error here:
 /// the child then ends with 127, or 126 when it cannot be executed, as a shell's would.
-pub fn start(command: &[std::ffi::OsString], spool: &Spool, stdin: Stdio) -> Result<Running, StartError> {
+pub fn start(command: &[std::ffi::OsString], spool: &Spool, stdin: Stdio, on: Writing) -> Result<Running, StartError> {
     let failed = |source| StartError::Spool { path: spool.stdout.display().to_string(), source };
     let mut pumps = Pumps::default();
     let mut open = |path: &Path| -> Result<OwnedFd, StartError> {
         let file = open_spool(path)?;
-        let Some(limit) = largest_file() else { return Ok(file.into()) };
-        let read = Arc::new(AtomicU64::new(0));
-        let (input, pump) = through_a_pipe(file, limit, Arc::clone(&read)).map_err(failed)?;
-        pumps.0.push((read, pump));
-        Ok(input.into())
+        let limit = largest_file();
+        match (on, limit) {
+            (Writing::ToTerminal, _) => {
+                let (ours, theirs) = terminal().map_err(failed)?;
+                pumps.0.push(pump(ours, file, limit).map_err(failed)?);
+                Ok(theirs)
+            }
+            (Writing::ToFile, Some(_)) => {
+                let (ours, theirs) = io::pipe().map_err(failed)?;
+                pumps.0.push(pump(ours, file, limit).map_err(failed)?);
+                Ok(theirs.into())
+            }
+            (Writing::ToFile, None) => Ok(file.into()),
+        }
     };
     let stdout = open(&spool.stdout)?;
     let stderr = match &spool.stderr {

@@ -46,9 +46,13 @@ fn exit_codes_come_through() {
 #[test]
 fn death_by_signal_comes_through() {
     let state = tempfile::tempdir().unwrap();
-    for signal in [1, 2, 3, 6, 9, 10, 12, 13, 14, 15] {
-        let (status, ..) = shell(state.path(), &format!("kill -{signal} $$"));
-        assert_eq!(status.signal(), Some(signal), "signal {signal}: {status:?}");
+    // All that end a process by default; the ten of everyday where not everything is asked for.
+    let all = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 24, 26, 27, 31];
+    let everyday = [1, 2, 3, 6, 9, 10, 12, 13, 14, 15];
+    let signals = if crate::properties::full() { &all[..] } else { &everyday[..] };
+    for signal in signals {
+        let (status, ..) = shell(state.path(), &format!("ulimit -c 0; kill -{signal} $$"));
+        assert_eq!(status.signal(), Some(*signal), "signal {signal}: {status:?}");
     }
 }
 
@@ -144,6 +148,43 @@ fn the_child_outlives_a_killed_oomph() {
     child.wait().unwrap();
     fs::write(&go, "").unwrap();
     until("the child went on to its end", || done.exists());
+}
+
+/// Somebody's `| less` that nobody scrolls: what oomph knows and records does not wait for it.
+#[test]
+fn a_reader_that_stands_still_holds_up_nothing_but_the_output() {
+    let state = tempfile::tempdir().unwrap();
+    let script = "head -c 3000000 /dev/zero | tr '\\0' x; echo; exit 5";
+    let mut child = oomph(state.path())
+        .args(["run", "--no-gpu", "--", "sh", "-c", script])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let ended = || {
+        let runs = fs::read_dir(state.path().join("runs")).into_iter().flatten().flatten();
+        runs.into_iter().any(|run| oomph::store::live::Ended::read(&run.path()).is_some())
+    };
+    until("the end is written down although nobody reads the output", ended);
+    let mut out = Vec::new();
+    child.stdout.take().unwrap().read_to_end(&mut out).unwrap();
+    assert_eq!(out.len(), 3_000_001);
+    assert_eq!(child.wait().unwrap().code(), Some(5));
+}
+
+#[test]
+fn a_terminal_on_request() {
+    let state = tempfile::tempdir().unwrap();
+    let run = |script: &str| {
+        oomph(state.path()).args(["run", "--no-gpu", "--pty", "--", "sh", "-c", script]).output().unwrap()
+    };
+    let output = run("test -t 1 && test -t 2 && stty size <&1; printf 'a\nb\r'; echo c >&2; exit 7");
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "40 120\na\nb\rc\n", "byte for byte, and a size");
+    assert_eq!(output.status.code(), Some(7));
+    // More than a terminal holds at once, its last bytes at the very end.
+    let output = run("head -c 300000 /dev/zero | tr '\\0' y; printf z; kill -TERM $$");
+    assert_eq!(output.stdout.len(), 300_001);
+    assert_eq!(output.status.signal(), Some(15));
 }
 
 #[test]
