@@ -19,6 +19,7 @@ mod record;
 pub mod replay;
 pub mod report;
 mod run;
+mod snapshot;
 mod supervise;
 mod watch;
 
@@ -59,6 +60,7 @@ pub enum Command {
         /// Id of a fix, such as fused_optimizer
         id: Option<String>,
     },
+    Snapshot(snapshot::SnapshotArgs),
     Run(run::RunArgs),
     Attach(attach::AttachArgs),
     Replay(replay::ReplayArgs),
@@ -139,6 +141,7 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         Some(Command::Doctor(args)) => doctor::run(&args),
         Some(Command::Dialects(args)) => dialects::run(&args),
         Some(Command::Estimate(args)) => estimate::run(&args),
+        Some(Command::Snapshot(args)) => snapshot::run(&args),
         Some(Command::Run(args)) => run::run(&args),
         Some(Command::Attach(args)) => attach::run(&args),
         Some(Command::Supervise(args)) => supervise::run(&args),

@@ -158,7 +158,7 @@ fn card(out: &mut String, f: &Failure, width: usize, paint: Paint) {
     }
 }
 
-fn plan(out: &mut String, f: &Failure, knobs: &Knobs, width: usize, paint: Paint) {
+pub fn plan(out: &mut String, f: &Failure, knobs: &Knobs, width: usize, paint: Paint) {
     let Some(plan) = f.plan.as_ref().filter(|p| p.predicted_peak_bytes.is_some()) else {
         if f.memory == Memory::Gpu && knobs.value(Knob::Model).is_none() {
             wrap(
@@ -183,7 +183,7 @@ fn plan(out: &mut String, f: &Failure, knobs: &Knobs, width: usize, paint: Paint
     wrap(out, "  ", plan.note.as_str(), width, 2);
 }
 
-fn list(out: &mut String, number: usize, fix: &Fix, knobs: &Knobs, width: usize, paint: Paint) {
+pub fn list(out: &mut String, number: usize, fix: &Fix, knobs: &Knobs, width: usize, paint: Paint) {
     let predicted = match (fix.predicted_peak_bytes, fix.verdict) {
         (Some(bytes), verdict) if verdict != Verdict::Unknown => {
             format!("  {} {}", Bytes(bytes), verdict_words(verdict))
@@ -242,7 +242,7 @@ fn columns(text: &str) -> usize {
     text.chars().count() - painted.sum::<usize>()
 }
 
-fn cut(text: &str, width: usize) -> String {
+pub fn cut(text: &str, width: usize) -> String {
     if text.chars().count() <= width {
         text.to_string()
     } else {

@@ -1,5 +1,6 @@
 //! Judges incidents: causes with evidence, fixes in the framework's words, a plan. Pure; no IO, no rendering.
 
+pub mod allocations;
 mod causes;
 pub mod fixes;
 mod measured;
@@ -7,7 +8,7 @@ mod plan;
 
 use crate::model::{
     Bytes, Clean,
-    failure::{Diagnosis, Failure, Memory, PhaseId},
+    failure::{Cause, Diagnosis, Failure, Memory, PhaseId},
     incident::Incident,
     knobs::Knobs,
 };
@@ -31,11 +32,15 @@ pub fn diagnose(incidents: &[Incident], knobs: &Knobs) -> Diagnosis {
 }
 
 fn judge(case: Case<'_>) -> Failure {
+    conclude(&case, causes::judge(&case))
+}
+
+/// The fixes and the plan for the causes of a case.
+fn conclude(case: &Case<'_>, causes: Vec<Cause>) -> Failure {
     let i = case.incident;
-    let causes = causes::judge(&case);
     let ids: Vec<&str> = causes.iter().map(|c| c.id).collect();
-    let mut fixes = fixes::fixes(&case, &ids);
-    let plan = plan::plan(&case, None, &mut fixes);
+    let mut fixes = fixes::fixes(case, &ids);
+    let plan = plan::plan(case, None, &mut fixes);
     Failure {
         is_oom: i.is_oom,
         memory: i.memory,

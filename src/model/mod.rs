@@ -14,6 +14,7 @@ pub mod incident;
 pub mod knobs;
 pub mod metric;
 pub mod redact;
+pub mod snapshot;
 
 pub use bytes::{Bytes, ParseBytesError};
 pub use clean::Clean;
