@@ -2,7 +2,7 @@
 
 use std::{
     fs::File,
-    io::{self, IsTerminal, Read},
+    io::{self, BufRead, BufReader, IsTerminal, Read},
     path::PathBuf,
     process::ExitCode,
 };
@@ -16,6 +16,7 @@ use crate::{
     parse::{
         facts::Facts,
         oom::{self, Scanner},
+        snapshot,
     },
 };
 
@@ -38,7 +39,7 @@ enum Format {
 
 Exit status: 0 no failure found, 1 found, 2 could not read.")]
 pub struct DiagnoseArgs {
-    /// Log files; `-` or nothing reads standard input
+    /// Log files, gzipped ones too, or PyTorch's memory snapshots; `-` or nothing reads standard input
     #[arg(value_name = "FILE")]
     files: Vec<PathBuf>,
     /// JSON (schema oomph.diagnosis/1): the same as --format json
@@ -51,18 +52,19 @@ pub struct DiagnoseArgs {
     job: super::knobs::KnobArgs,
 }
 
-use super::report;
+use super::{gzip, report};
 
 /// # Errors
 /// When a file cannot be read.
 pub fn run(args: &DiagnoseArgs) -> Result<ExitCode> {
     let mut incidents = Vec::new();
+    let mut of_snapshots = Vec::new();
     let mut knobs = args.job.read()?;
     let stdin = [PathBuf::from("-")];
     let files = if args.files.is_empty() { &stdin[..] } else { &args.files };
     for path in files {
         let name = Clean::new(&path.to_string_lossy());
-        let mut input: Box<dyn Read> = if path.as_os_str() == "-" {
+        let input: Box<dyn Read> = if path.as_os_str() == "-" {
             if io::stdin().is_terminal() {
                 super::say("oomph: paste the text of the failure, then press Ctrl-D on an empty line");
             }
@@ -73,6 +75,13 @@ pub fn run(args: &DiagnoseArgs) -> Result<ExitCode> {
             }
             Box::new(File::open(path).with_context(|| name.to_string())?)
         };
+        let mut input = gzip::reader(BufReader::with_capacity(1 << 18, input)).with_context(|| name.to_string())?;
+        if snapshot::recognise(input.fill_buf().with_context(|| name.to_string())?) == Some(true) {
+            // A memory snapshot of PyTorch: who held the memory is in it, where a log has a message.
+            let capacity = args.job.capacity()?.map(|gpu| gpu.capacity_bytes);
+            of_snapshots.extend(super::snapshot::judge(name, input, &knobs, capacity)?.diagnosis.failures);
+            continue;
+        }
         let mut scanner = Scanner::new(name.clone());
         let mut facts = Facts::default();
         let mut chunk = vec![0; 1 << 18];
@@ -91,7 +100,11 @@ pub fn run(args: &DiagnoseArgs) -> Result<ExitCode> {
     if files.len() > 1 {
         incidents = oom::fold(incidents);
     }
-    let diagnosis = diagnose(&incidents, &knobs);
+    let mut diagnosis = diagnose(&incidents, &knobs);
+    if let Some(first) = of_snapshots.first().filter(|_| diagnosis.first_oom().is_none()) {
+        diagnosis.summary = first.summary.clone();
+    }
+    diagnosis.failures.extend(of_snapshots);
     let text = match args.format {
         _ if args.json => serde_json::to_string_pretty(&diagnosis)? + "\n",
         Format::Json => serde_json::to_string_pretty(&diagnosis)? + "\n",

@@ -136,6 +136,9 @@ impl<W: Write> Report<W> {
         } else {
             Box::new(File::open(path).with_context(cannot)?)
         };
+        if let Some(other) = super::watch::no_log(path) {
+            bail!("{other}");
+        }
         let reader = AnyReader::for_path(&path.to_string_lossy());
         let mut own = Vec::new();
         // Reading and taking in are about the same work: each has a thread.

@@ -10,6 +10,7 @@ mod doctor;
 mod estimate;
 mod export;
 pub mod frame;
+mod gzip;
 mod history;
 pub mod jobs;
 pub mod knobs;

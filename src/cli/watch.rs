@@ -287,6 +287,9 @@ fn find(named: &[PathBuf]) -> Result<(Vec<PathBuf>, bool)> {
             }
             files.extend(found);
         } else {
+            if let Some(other) = no_log(path) {
+                bail!("{other}");
+            }
             files.push(path.clone());
         }
     }
@@ -294,6 +297,30 @@ fn find(named: &[PathBuf]) -> Result<(Vec<PathBuf>, bool)> {
         bail!("standard input is a terminal: pipe a log into `oomph -`, or name a file");
     }
     Ok((files, stdin))
+}
+
+/// What a file is that holds no log, and which command reads it. A thread of its own looks: a hung mount holds up nobody.
+pub fn no_log(path: &Path) -> Option<String> {
+    use std::io::Read;
+    let (answer, answered) = sync_channel(1);
+    let asked = path.to_path_buf();
+    let _ = thread::Builder::new().name("look".into()).spawn(move || {
+        let mut start = Vec::new();
+        // Only an ordinary file: what is read of a pipe is gone from it.
+        if asked.is_file() && std::fs::File::open(&asked).and_then(|f| f.take(16).read_to_end(&mut start)).is_ok() {
+            let _ = answer.send(start);
+        }
+    });
+    let start = answered.recv_timeout(Duration::from_secs(1)).ok()?;
+    let name = Clean::new(&path.to_string_lossy());
+    if crate::parse::snapshot::recognise(&start) == Some(true) {
+        return Some(format!(
+            "{name} is a pickle, not a log: `oomph snapshot {name}` reads PyTorch's memory snapshots"
+        ));
+    }
+    start.starts_with(&[0x1f, 0x8b]).then(|| {
+        format!("{name} is compressed: `zcat {name} | oomph -` shows a log, `oomph diagnose` and `oomph snapshot` read it as it is")
+    })
 }
 
 /// The threads that read; they end when this is dropped.

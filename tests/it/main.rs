@@ -25,4 +25,5 @@ mod reliability;
 mod replay;
 mod run;
 mod screens;
+mod snapshot;
 mod tail;

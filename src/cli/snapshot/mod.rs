@@ -4,27 +4,24 @@ mod text;
 
 use std::{
     fs::File,
-    io::{self, BufRead, BufReader, IsTerminal, Read},
+    io::{self, BufRead, BufReader, IsTerminal},
     path::{Path, PathBuf},
     process::ExitCode,
 };
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
-use flate2::bufread::MultiGzDecoder;
 use serde::Serialize;
 
 use crate::{
     diagnose::allocations::{self, Report},
     model::{Clean, failure::Diagnosis, knobs::Knobs, snapshot::Snapshot},
-    parse::snapshot::{self, SnapshotError},
+    parse::snapshot,
     ui::theme::Glyphs,
 };
 
-use super::{knobs::KnobArgs, report::Paint};
+use super::{gzip, knobs::KnobArgs, report::Paint};
 
-/// How much a compressed file may swell before that is taken for an attack.
-const MAX_SWELL: u64 = 1000;
 /// The read-ahead of a file.
 const BUFFER: usize = 1 << 20;
 
@@ -100,43 +97,39 @@ pub fn run(args: &SnapshotArgs) -> Result<ExitCode> {
 ///
 /// # Errors
 /// When the file cannot be read or is no snapshot; the message names the file.
-pub fn open(path: &Path, knobs: &Knobs, capacity: Option<u64>) -> Result<Opened> {
+fn open(path: &Path, knobs: &Knobs, capacity: Option<u64>) -> Result<Opened> {
     let name = Clean::new(&path.to_string_lossy());
-    let snapshot = if path.as_os_str() == "-" {
-        read(BufReader::with_capacity(BUFFER, io::stdin().lock()))
-    } else {
-        if path.is_dir() {
-            bail!("{name} is a folder: name the snapshot in it");
-        }
-        let file = File::open(path).with_context(|| name.to_string())?;
-        if !file.metadata().with_context(|| name.to_string())?.is_file() {
-            bail!("{name} is no ordinary file");
-        }
-        read(BufReader::with_capacity(BUFFER, file))
-    };
-    let snapshot = snapshot.with_context(|| name.to_string())?;
+    if path.as_os_str() == "-" {
+        return judge(name, BufReader::with_capacity(BUFFER, io::stdin().lock()), knobs, capacity);
+    }
+    if path.is_dir() {
+        bail!("{name} is a folder: name the snapshot in it");
+    }
+    let file = File::open(path).with_context(|| name.to_string())?;
+    judge(name, BufReader::with_capacity(BUFFER, file), knobs, capacity)
+}
+
+/// Reads a snapshot out of any input and judges it.
+///
+/// # Errors
+/// When it cannot be read or is no snapshot; the message names the source.
+pub fn judge(name: Clean, input: impl BufRead, knobs: &Knobs, capacity: Option<u64>) -> Result<Opened> {
+    let snapshot = read(input).with_context(|| name.to_string())?;
     let report = allocations::report(name, &snapshot, &|stack| snapshot::phase(&snapshot, stack));
     let diagnosis = allocations::diagnose(&report, knobs, capacity, &|stack| snapshot::python_frames(&snapshot, stack));
     Ok(Opened { report, diagnosis })
 }
 
-fn read(mut input: impl BufRead) -> Result<Snapshot> {
+fn read(input: impl BufRead) -> Result<Snapshot> {
+    let mut input = gzip::reader(input)?;
     let start = input.fill_buf()?;
     if start.is_empty() {
         bail!("the file is empty");
     }
-    if start.starts_with(&[0x1f, 0x8b]) {
-        let inner = Swelling { inner: MultiGzDecoder::new(Counted { inner: input, read: 0 }), out: 0 };
-        return told(snapshot::read(BufReader::with_capacity(BUFFER, inner)));
-    }
     if let Some(other) = other_kind(start) {
         bail!("{other}");
     }
-    told(snapshot::read(input))
-}
-
-fn told(result: Result<Snapshot, SnapshotError>) -> Result<Snapshot> {
-    Ok(result?)
+    Ok(snapshot::read(input)?)
 }
 
 /// What a file is that people take for a snapshot, and what to do instead.
@@ -152,46 +145,4 @@ fn other_kind(start: &[u8]) -> Option<&'static str> {
         return Some("JSON, such as the profiler writes: give a pickle of torch.cuda.memory._dump_snapshot");
     }
     None
-}
-
-/// Counts what is taken from a compressed file.
-struct Counted<R> {
-    inner: R,
-    read: u64,
-}
-
-impl<R: BufRead> Read for Counted<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let got = self.inner.read(buffer)?;
-        self.read += got as u64;
-        Ok(got)
-    }
-}
-
-impl<R: BufRead> BufRead for Counted<R> {
-    fn fill_buf(&mut self) -> io::Result<&[u8]> {
-        self.inner.fill_buf()
-    }
-
-    fn consume(&mut self, amount: usize) {
-        self.read += amount as u64;
-        self.inner.consume(amount);
-    }
-}
-
-/// Unpacks, and stops at what swells beyond all reason.
-struct Swelling<R> {
-    inner: MultiGzDecoder<Counted<R>>,
-    out: u64,
-}
-
-impl<R: BufRead> Read for Swelling<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let got = self.inner.read(buffer)?;
-        self.out += got as u64;
-        if self.out > (1 << 20) + MAX_SWELL * self.inner.get_ref().read {
-            return Err(io::Error::other("it unpacks to more than 1000 times its size: refused"));
-        }
-        Ok(got)
-    }
 }

@@ -1,6 +1,6 @@
 //! A snapshot's report for people: who holds the memory, where it was asked for, the course, the pool, what to change.
 
-use std::fmt::Write;
+use std::{collections::BTreeMap, fmt::Write};
 
 use crate::{
     cli::report::{self, Paint, cut, wrap},
@@ -84,7 +84,8 @@ fn one(
             let _ = writeln!(out, "{} no request was refused in this recording", paint.bold(&format!("{gpu}:")));
         }
     }
-    let mut about = vec![report.source.to_string()];
+    let name = report.source.as_str();
+    let mut about = vec![name.rsplit('/').next().unwrap_or(name).to_string()];
     if device.events > 0 {
         about.push(format!("{} events", grouped(device.events)));
         about.extend(device.seconds.map(|s| format!("{s:.1} s")));
@@ -98,7 +99,7 @@ fn one(
         Some(oom) => ("What held the memory when it ran out", &oom.held),
         None => ("What holds the memory at the end", &device.end),
     };
-    let order: Vec<Owner> = main.categories.iter().map(|c| c.owner).collect();
+    let order = by_size([Some(main), device.peak.as_ref(), Some(&device.end)]);
     categories(out, moment, main, &order, style);
     if let Some(peak) = device.peak.as_ref().filter(|peak| peak.bytes > main.bytes + main.bytes / 100) {
         categories(out, "At the peak", peak, &order, style);
@@ -112,6 +113,27 @@ fn one(
     pool(out, report, device, style);
     grows(out, device, style);
     change(out, failure, knobs, style);
+}
+
+/// The owners of several moments, the largest first: each keeps its shade throughout.
+fn by_size<'a>(moments: impl IntoIterator<Item = Option<&'a Held>>) -> Vec<Owner> {
+    let mut most: BTreeMap<Owner, u64> = BTreeMap::new();
+    for category in moments.into_iter().flatten().flat_map(|held| &held.categories) {
+        let bytes = most.entry(category.owner).or_default();
+        *bytes = category.bytes.max(*bytes);
+    }
+    let mut all: Vec<_> = most.into_iter().collect();
+    all.sort_by_key(|(_, bytes)| std::cmp::Reverse(*bytes));
+    all.into_iter().map(|(owner, _)| owner).collect()
+}
+
+/// A place in few columns: of a path within a package its first and last part.
+fn shorter(place: &str) -> String {
+    let (path, rest) = place.split_once(':').unwrap_or((place, ""));
+    match (path.split_once('/'), path.rsplit_once('/')) {
+        (Some((first, _)), Some((before, last))) if before.contains('/') => format!("{first}/../{last}:{rest}"),
+        _ => place.to_string(),
+    }
 }
 
 /// The bar of one moment, and what its parts are.
@@ -167,7 +189,7 @@ fn sites(out: &mut String, title: &str, held: &Held, style: Style) {
     let _ = writeln!(out, "\n{}", paint.bold(title));
     for site in told {
         let count = if site.allocations > 1 { format!("{} x", grouped(site.allocations)) } else { String::new() };
-        let mut place = site.place.as_ref().map_or(String::new(), ToString::to_string);
+        let mut place = site.place.as_ref().map_or(String::new(), |p| shorter(p.as_str()));
         if let Some(user) = &site.user {
             place = format!("{place} {} {user}", glyphs.pick("←", "<-"));
         }

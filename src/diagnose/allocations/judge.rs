@@ -42,7 +42,18 @@ pub fn diagnose(
             let summary = "the snapshot does not tell: stacks (context='all' of _record_memory_history) would".into();
             all.push(Cause { id: "unknown", score: 0.0, evidence: vec![evidence(&incident.message)], summary });
         }
-        failures.push(conclude(&case, all));
+        let mut failure = conclude(&case, all);
+        // Here it is known, and no guess, whether what lies free would have been enough.
+        if device.pool.free_bytes < oom.requested_bytes {
+            failure.fixes.retain(|f| !matches!(f.id, "empty_cache" | "expandable_segments" | "max_split_size"));
+        }
+        let settings = &report.settings;
+        failure.fixes.retain(|f| match f.id {
+            "expandable_segments" => settings.expandable_segments != Some(true),
+            "max_split_size" => settings.max_split_size_bytes.is_none(),
+            _ => true,
+        });
+        failures.push(failure);
     }
     let summary = failures
         .first()

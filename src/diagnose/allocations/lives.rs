@@ -50,13 +50,14 @@ pub fn lives(snapshot: &Snapshot, device: &SnapshotDevice) -> Vec<Life> {
                     all[old].died = asked.unwrap_or(at);
                 }
             }
-            Action::FreeRequested => match open.get_mut(&event.address) {
-                Some((_, asked)) => *asked = Some(at),
-                None => {
+            Action::FreeRequested => {
+                if let Some((_, asked)) = open.get_mut(&event.address) {
+                    *asked = Some(at);
+                } else {
                     all.push(life(event, BEFORE, ALIVE));
                     open.insert(event.address, (all.len() - 1, Some(at)));
                 }
-            },
+            }
             Action::FreeCompleted => match open.remove(&event.address) {
                 Some((old, _)) => all[old].died = at,
                 None => all.push(life(event, BEFORE, at)),

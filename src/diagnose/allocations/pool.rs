@@ -25,7 +25,7 @@ pub struct Pool {
     pub free_small_pool_bytes: u64,
     pub free_private_pool_bytes: u64,
     pub free_other_streams_bytes: u64,
-    /// Free for the request that failed, or for a large one; and its largest piece.
+    /// Free for the request that failed, or for a large one, in segments that something uses; and its largest piece.
     pub usable_bytes: u64,
     pub largest_usable_bytes: u64,
     pub segments: u64,
@@ -91,7 +91,7 @@ pub fn pool(device: &SnapshotDevice, oom: Option<&Oom>) -> Pool {
                     };
                     if let Some(other) = other {
                         *other += block.size;
-                    } else {
+                    } else if !whole {
                         pool.usable_bytes += block.size;
                         pool.largest_usable_bytes = pool.largest_usable_bytes.max(block.size);
                     }

@@ -119,8 +119,8 @@ pub fn timeline(device: &SnapshotDevice, all: &[Life], curve: &Curve) -> Vec<Mom
     }
     let mut moments: Vec<Moment> = Vec::new();
     let mut open = None;
-    for at in 0..count {
-        for (owner, bytes) in changes[at] {
+    for (at, changes) in changes.into_iter().enumerate() {
+        for (owner, bytes) in changes {
             now[usize::from(owner)] = now[usize::from(owner)].saturating_add(bytes);
         }
         let fresh = open != Some(stretch(at));

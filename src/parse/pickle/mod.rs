@@ -257,8 +257,7 @@ impl<R: BufRead> Machine<R> {
     /// An opcode that builds no plain value: its name, and what it would have looked up.
     fn refuse_opcode(&mut self, op: u8) -> Step {
         let Some(name) = opcodes::name(op) else {
-            let known = if self.op_at == 0 { "not a pickle: it begins with" } else { "no opcode is" };
-            return self.malformed(&format!("{known} 0x{op:02x}"));
+            return self.malformed(&format!("no opcode is 0x{op:02x}"));
         };
         let mut words: Vec<String> = Vec::new();
         match op {
@@ -494,7 +493,9 @@ impl<R: BufRead> Machine<R> {
     }
 
     fn malformed<T>(&self, what: &str) -> Step<T> {
-        Err(PickleError::Malformed { what: Clean::new(what), at: self.op_at })
+        // Text of any kind begins with what could be an opcode.
+        let what = if self.op_at == 0 { format!("not a pickle: {what}") } else { what.to_string() };
+        Err(PickleError::Malformed { what: Clean::new(&what), at: self.op_at })
     }
 
     fn refused<T>(&self, what: &str) -> Step<T> {

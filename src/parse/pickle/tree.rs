@@ -241,15 +241,14 @@ impl Tree {
         let few = old.shape == 0 && items.len() <= 64 && items.iter().step_by(2).all(|key| key.kind() == TEXT);
         if few && let Ok(at) = u32::try_from(self.slab.len()) {
             let keys: Vec<Val> = items.iter().step_by(2).copied().collect();
-            let shape = match self.shape_of.get(keys.as_slice()) {
-                Some(known) => *known,
-                None => {
-                    let new = self.shapes.len() as u32;
-                    self.behind += 2 * (48 + 8 * keys.len() as u64);
-                    self.shapes.push(keys.as_slice().into());
-                    self.shape_of.insert(keys.into(), new);
-                    new
-                }
+            let shape = if let Some(known) = self.shape_of.get(keys.as_slice()) {
+                *known
+            } else {
+                let new = self.shapes.len() as u32;
+                self.behind += 2 * (48 + 8 * keys.len() as u64);
+                self.shapes.push(keys.as_slice().into());
+                self.shape_of.insert(keys.into(), new);
+                new
             };
             self.slab.extend(items.iter().skip(1).step_by(2));
             self.dicts[place] = Dict { shape, at };

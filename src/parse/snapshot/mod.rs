@@ -7,6 +7,7 @@
 mod stacks;
 
 use std::{
+    cell::Cell,
     collections::{BTreeMap, HashMap, HashSet},
     io::BufRead,
 };
@@ -23,6 +24,10 @@ use super::pickle::{self, Node, PickleError, Tree, Val};
 
 pub use stacks::{phase, python_frames};
 
+/// No memory is larger: 16 TiB.
+const MAX_SIZE: u64 = 1 << 44;
+/// No recording's sizes add up to more: sums of them need no care.
+const MAX_SUM: u64 = 1 << 61;
 /// The most devices that one file may speak of.
 const MAX_DEVICES: usize = 1024;
 
@@ -84,6 +89,7 @@ struct Reader<'a> {
     stacks: HashMap<Box<[u32]>, u32>,
     stack_of: HashMap<Val, u32>,
     seen: HashSet<Val>,
+    sum: Cell<u64>,
 }
 
 impl<'a> Reader<'a> {
@@ -130,6 +136,7 @@ impl<'a> Reader<'a> {
             stacks: HashMap::from([(Box::default(), 0)]),
             stack_of: HashMap::new(),
             seen: HashSet::new(),
+            sum: Cell::new(0),
         }
     }
 
@@ -167,6 +174,9 @@ impl<'a> Reader<'a> {
         if self.devices.is_empty() && self.out.passed_over > 0 {
             return Err(SnapshotError::NoSnapshot("its entries are neither segments nor events"));
         }
+        if self.sum.get() > MAX_SUM {
+            return Err(SnapshotError::NoSnapshot("its sizes add up to more than any machine has"));
+        }
         self.annotations(root)?;
         self.settings(root);
         self.out.devices = std::mem::take(&mut self.devices).into_values().collect();
@@ -194,7 +204,7 @@ impl<'a> Reader<'a> {
     ) -> Result<(), SnapshotError> {
         let tree = self.tree;
         let size = self.size(val, total_size);
-        let (Some(size), Some(address)) = (size, self.size(val, self.keys.address)) else {
+        let (Some(size), Some(address)) = (size, self.whole(val, self.keys.address)) else {
             self.out.passed_over += 1;
             return Ok(());
         };
@@ -214,13 +224,13 @@ impl<'a> Reader<'a> {
         let segment = Segment {
             address,
             size,
-            stream: self.size(val, self.keys.stream).unwrap_or(0),
+            stream: self.whole(val, self.keys.stream).unwrap_or(0),
             small: text("segment_type").as_deref() == Some("small"),
             private: pool.is_some_and(|ids| ids.iter().any(|id| tree.node(*id) != Node::Int(0))),
             expandable: tree.get(val, tree.key("is_expandable")) == Some(Val::TRUE),
             blocks: all,
         };
-        let index = self.size(val, device).and_then(|d| u32::try_from(d).ok()).unwrap_or(0);
+        let index = self.whole(val, device).and_then(|d| u32::try_from(d).ok()).unwrap_or(0);
         if self.devices.len() >= MAX_DEVICES && !self.devices.contains_key(&index) {
             return Err(SnapshotError::NoSnapshot("it speaks of more than 1024 devices"));
         }
@@ -246,7 +256,7 @@ impl<'a> Reader<'a> {
             requested = requested.or(self.size(*latest, self.keys.real_size));
         }
         Some(Block {
-            address: self.size(val, self.keys.address).unwrap_or(next),
+            address: self.whole(val, self.keys.address).unwrap_or(next),
             size,
             // A free block may carry what it was asked for last.
             requested: requested.unwrap_or(size).min(size),
@@ -261,12 +271,15 @@ impl<'a> Reader<'a> {
             return None;
         };
         let action = self.actions.get(&action).copied().unwrap_or(Action::Other);
-        let address = if action == Action::Oom { self.keys.device_free } else { self.keys.addr };
+        let address = match action {
+            Action::Oom => self.size(val, self.keys.device_free),
+            _ => self.whole(val, self.keys.addr),
+        };
         Some(TraceEvent {
             action,
-            address: self.size(val, address).unwrap_or(0),
+            address: address.unwrap_or(0),
             size: self.size(val, self.keys.size).unwrap_or(0),
-            stream: self.size(val, self.keys.stream).unwrap_or(0),
+            stream: self.whole(val, self.keys.stream).unwrap_or(0),
             time_us: self.int(val, self.keys.time_us).unwrap_or(0),
             stack: self.stack(self.tree.get(val, self.keys.frames)),
         })
@@ -279,8 +292,15 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// A size or an address; a negative number is none.
+    /// A size; what is negative or beyond any card is none.
     fn size(&self, dict: Val, key: Option<Val>) -> Option<u64> {
+        let size = self.whole(dict, key).filter(|size| *size <= MAX_SIZE)?;
+        self.sum.set(self.sum.get().saturating_add(size));
+        Some(size)
+    }
+
+    /// An address, a stream, a number of a device; a negative number is none.
+    fn whole(&self, dict: Val, key: Option<Val>) -> Option<u64> {
         self.int(dict, key).and_then(|n| u64::try_from(n).ok())
     }
 
@@ -312,7 +332,7 @@ impl<'a> Reader<'a> {
         let frame = StackFrame {
             file: text(self.keys.filename),
             function: text(self.keys.name),
-            line: self.size(val, self.keys.line).and_then(|l| u32::try_from(l).ok()).unwrap_or(0),
+            line: self.whole(val, self.keys.line).and_then(|l| u32::try_from(l).ok()).unwrap_or(0),
         };
         let next = self.out.frames.len() as u32;
         let id = *self.frames.entry(frame).or_insert_with_key(|frame| {

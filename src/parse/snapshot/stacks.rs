@@ -91,6 +91,7 @@ fn sign(frame: &StackFrame) -> Sign {
     Sign { rules, model_forward: MODEL.is_match(&text), linear, part: part(frame.file.as_str()) }
 }
 
+#[expect(clippy::case_sensitive_file_extension_comparisons, reason = "Python's own are in small letters")]
 fn part(file: &str) -> Part {
     const WRAPPERS: &[&str] =
         &["transformers/utils/generic.py", "accelerate/utils/operations.py", "accelerate/hooks.py", "contextlib.py"];
