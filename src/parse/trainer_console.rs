@@ -30,8 +30,8 @@ pub struct TrainerConsole {
     total_steps: Option<u64>,
     /// A bar was just blanked for a line.
     blanked: bool,
-    /// A point that waits for the bar to be drawn again.
-    pending: Option<Point>,
+    /// A point that waits for the bar to be drawn again, and what the bar said before.
+    pending: Option<(Point, Option<u64>)>,
     points: u64,
     finished: bool,
     dialect: Option<&'static str>,
@@ -39,6 +39,9 @@ pub struct TrainerConsole {
     /// The rank that the prefix of the line names.
     rank: Option<u32>,
 }
+
+/// Twice the time between two frames of a bar at the least (tqdm's `mininterval` is 0.1 s).
+const FRAME_SECONDS: f64 = 0.2;
 
 #[derive(Clone, Copy, Debug)]
 struct Counts {
@@ -105,7 +108,7 @@ impl TrainerConsole {
         }
         let same = self.training.is_none_or(|known| known.total == bar.total);
         let counts = Counts { done: bar.done, total: bar.total };
-        if same || (self.finished && self.points > 0 && bar.done == 0) {
+        if same {
             self.training = Some(counts);
             self.times.clear();
             self.times.extend_from_slice(bar.times);
@@ -117,7 +120,13 @@ impl TrainerConsole {
         } else {
             self.other = Some(counts);
         }
-        if let Some(point) = self.pending.take() {
+        if let Some((mut point, before)) = self.pending.take() {
+            // The bar before the line may be old only where steps are faster than frames are drawn.
+            let slow = progress(bar.done, bar.total, bar.times).seconds_per_step.is_some_and(|s| s >= FRAME_SECONDS);
+            if same && slow && point.step.is_none() {
+                point.step = before;
+                point.step_guessed = true;
+            }
             self.give(point, out);
         }
     }
@@ -146,7 +155,7 @@ impl TrainerConsole {
             self.scratch = pairs;
             return None;
         };
-        if let Some(point) = self.pending.take() {
+        if let Some((point, _)) = self.pending.take() {
             self.give(point, out);
         }
         self.scratch = Vec::with_capacity(pairs.len());
@@ -162,7 +171,7 @@ impl TrainerConsole {
             self.dialect = Some(dialect(&point));
         }
         if std::mem::take(&mut self.blanked) && point.step.is_none() && self.training.is_some() {
-            self.pending = Some(point);
+            self.pending = Some((point, self.training.map(|counts| counts.done)));
         } else {
             self.give(point, out);
         }
@@ -170,8 +179,8 @@ impl TrainerConsole {
     }
 
     fn give(&mut self, mut point: Point, out: &mut Vec<Record>) {
-        if point.kind == PointKind::Train && self.points == 0 && self.other.is_some() {
-            // The first bar was some other work: points are logged beside this one.
+        if point.kind == PointKind::Train && (self.points == 0 || self.finished) && self.other.is_some() {
+            // The first bar was some other work, or another run's: points are logged beside this one.
             self.training = self.other.take();
             self.total_steps = self.training.map(|p| p.total);
             self.times.clear();
@@ -187,7 +196,7 @@ impl TrainerConsole {
 
     /// Gives out the point that waits for its step.
     pub fn settle(&mut self, out: &mut Vec<Record>) {
-        if let Some(point) = self.pending.take() {
+        if let Some((point, _)) = self.pending.take() {
             self.give(point, out);
         }
     }

@@ -11,14 +11,17 @@ use crate::{
     parse::{files::keys, metrics::At},
 };
 
-use super::pairs::{self, Number, Style};
+use super::{
+    lines::LOSS_LIKE,
+    pairs::{self, Number, Style},
+};
 
 static TQDM: LazyLock<Regex> = LazyLock::new(|| {
-    Regex::new(r"^\s*(?<name>[^|%]*?):?\s*\d+%\|[^|]*\|\s*(?<done>\d+)/(?<total>\d+) \[[^\],]*(?:, *[^,\]]*(?:it/s|s/it|/s|ba/s)[^,\]]*)?(?:, (?<rest>[^\]]*))\]").expect("tested")
+    Regex::new(r"^\s*(?<name>[^|%]*?):?\s*\d+%\|[^|]*\|\s*(?<done>\d+)/(?<total>\d+) \[[^\],]*(?:, *[^,\]]*(?:it/s|s/it|/s|ba/s)[^,\]]*)?(?:, (?<rest>[^\]]*))?\]").expect("tested")
 });
 /// A bar without a total: `Epoch 2: : 17671it [1:05:34,  4.49it/s, loss=2.15]`.
 static ENDLESS: LazyLock<Regex> = LazyLock::new(|| {
-    Regex::new(r"^\s*(?<name>[^|%]*?)[: ]*(?<done>\d+)it \[[^\],]*, *[^,\]]*(?:it/s|s/it)(?:, (?<rest>[^\]]*))\]")
+    Regex::new(r"^\s*(?<name>[^|%]*?)[: ]*(?<done>\d+)it \[[^\],]*, *[^,\]]*(?:it/s|s/it)(?:, (?<rest>[^\]]*))?\]")
         .expect("tested")
 });
 /// Lightning's rich bar: `Epoch 3/9  ━━━━ 500/500 0:01:02 • 0:00:00 8.05it/s v_num: 0.000 train_loss: 0.512`.
@@ -51,6 +54,7 @@ impl Bars {
             || self.keras_epoch.is_some() && memchr::memchr(b'/', frame).is_some()
             || frame.trim_ascii_start().starts_with(b"Epoch ")
             || has("|Loss: ")
+            || (has("oss") || has("acc")) && (has("it/s") || has("s/it"))
     }
 
     /// Reads one frame; `give` gets the point of a step when the next step begins.
@@ -104,8 +108,14 @@ impl Bars {
         }
         let rest = c.name("rest").map_or("", |m| m.as_str());
         let style = if rest.starts_with('{') { Style::Dict } else { Style::Postfix };
-        let found: Vec<(String, Number)> = pairs::read(rest, style).into_iter().filter(|(n, _)| n != "v_num").collect();
-        if !found.iter().any(|(n, _)| n.contains("loss") || n.contains("reward") || n.contains("acc")) {
+        let mut found = pairs::read(rest, style);
+        if rest.is_empty() && LOSS_LIKE.is_match(name) {
+            // `set_description(f"loss: {loss}")`.
+            found = pairs::read(name, if name.contains('=') { Style::Equals } else { Style::Colon });
+            found.retain(|(n, _)| LOSS_LIKE.is_match(n));
+        }
+        found.retain(|(n, _)| n != "v_num");
+        if !found.iter().any(|(n, _)| LOSS_LIKE.is_match(n)) {
             return false;
         }
         let number = |name: &str| c.name(name).and_then(|m| m.as_str().parse::<u64>().ok()).unwrap_or(0);

@@ -71,7 +71,7 @@ pub const GENERIC: &str = "name=number";
 
 /// Keys of which one must stand in a line of an unknown dialect before it is believed.
 pub static LOSS_LIKE: LazyLock<Regex> =
-    LazyLock::new(|| Regex::new(r"(?i)loss|reward|accuracy|\bacc\b|perplexity|\bppl\b").expect("tested"));
+    LazyLock::new(|| Regex::new(r"(?i)loss|reward|accuracy|(?:\b|_)acc(?:\b|_)|perplexity|\bppl\b").expect("tested"));
 static GENERIC_STEP: LazyLock<Regex> = LazyLock::new(|| {
     Regex::new(r"(?i)(?:^|[\s\[|,(])(?:global[_ ]?step|step|iter(?:ation)?)\s*[:=#]?\s*\[?\s*(?<step>\d+)(?:\s*/\s*(?<of>\d+))?\b")
         .expect("tested")

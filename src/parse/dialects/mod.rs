@@ -276,7 +276,9 @@ impl Dialect {
             epoch: c.name("epoch").and_then(|m| m.as_str().parse().ok()),
             ..Point::default()
         };
-        if let (None, Some((at, of)), Some(epoch)) = (point.step, within, whole("epoch")) {
+        if line.kind == PointKind::Train
+            && let (None, Some((at, of)), Some(epoch)) = (point.step, within, whole("epoch"))
+        {
             // The count begins again with each epoch: the run's step follows from the epochs before.
             point.step = epoch.checked_sub(self.first_epoch).and_then(|e| e.checked_mul(of)?.checked_add(at));
             point.step_guessed = point.step.is_some();

@@ -26,6 +26,11 @@ static SCORE: LazyLock<Regex> = LazyLock::new(|| {
         .expect("tested")
 });
 
+/// A row that says itself that it is a validation's: OpenMMLab's `"mode": "val"`.
+static MODE: LazyLock<Regex> = LazyLock::new(|| {
+    Regex::new(r#""(?:mode|phase|split|stage)"\s*:\s*"(?:val|valid|validation|eval|evaluation|test|dev)""#).expect("tested")
+});
+
 /// One JSON object as a point, and the run's steps where it names them. `None` if it is no trainer's.
 pub fn json(line: &str) -> Option<(Option<Point>, Option<u64>)> {
     // Python writes NaN and Infinity bare.
@@ -66,10 +71,11 @@ pub fn json(line: &str) -> Option<(Option<Point>, Option<u64>)> {
         && !has("learning_rate")
         && !pairs.iter().any(|(name, _)| name.contains("loss"))
         && pairs.iter().any(|(name, _)| SCORE.is_match(name));
+    let of_eval = || MODE.is_match(line);
     let ended = pairs.iter().any(|(name, _)| name == "train_runtime");
     point.kind = match () {
         () if ended => PointKind::Final,
-        () if evals > 0 && trains == 0 || scored => PointKind::Eval,
+        () if evals > 0 && trains == 0 || scored || of_eval() => PointKind::Eval,
         () => PointKind::Train,
     };
     for (name, value) in &pairs {
@@ -200,7 +206,9 @@ impl Csv {
             return Some(None);
         }
         let scores = point.raw.iter().all(|(name, _)| SIMILARITY.is_match(name.as_str()));
-        if evals == point.raw.len() || scores {
+        let trains = point.canonical.iter().any(|(name, _)| matches!(*name, "loss" | "learning_rate" | "grad_norm"))
+            || point.raw.iter().any(|(name, _)| keys::family(name.as_str()) == Family::Train && name.as_str().contains("train"));
+        if evals > 0 && !trains || scores {
             point.kind = PointKind::Eval;
         }
         Some(Some(point))
