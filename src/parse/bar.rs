@@ -32,6 +32,34 @@ const OTHER: &[&[u8]] = &[
     b"shard",
     b"process",
     b"collat",
+    b"captur",
+    b"render",
+    b"unpack",
+    b"upload",
+    b"creat",
+    b"comput",
+    b"compil",
+    b"quantiz",
+    b"resolv",
+    b"group",
+    b"runn",
+    b"cast",
+    b"warm",
+];
+/// Words of which one stands in the name of a training's bar, if it has a name.
+const TRAINING: &[&[u8]] = &[
+    b"train",
+    b"epoch",
+    b"step",
+    b"iter",
+    b"batch",
+    b"episode",
+    b"update",
+    b"fit",
+    b"loss",
+    b"progress",
+    b"optim",
+    b"it",
 ];
 
 /// A frame that was read.
@@ -56,6 +84,8 @@ impl<'a> Bar<'a> {
             return None;
         }
         let name = frame[..percent - digits].trim_ascii();
+        // A carriage return that was made visible.
+        let name = name.strip_prefix(b"^M").unwrap_or(name).trim_ascii_start();
         let name = name.strip_suffix(b":").unwrap_or(name);
         let drawn = percent + 2;
         let counts = drawn + memchr::memchr(b'|', frame.get(drawn..)?)? + 1;
@@ -69,15 +99,21 @@ impl<'a> Bar<'a> {
         Some(Self { name, done, total, times: &rest[..end], length: at + 2 + end + 1 })
     }
 
-    /// Whether its name could be a training's.
+    /// Whether its name could be a training's: none, a word for it, or metrics after the rate.
     pub fn can_be_training(&self) -> bool {
+        let mut words = self.name.split(|b| !b.is_ascii_alphabetic()).filter(|word| !word.is_empty());
+        let of_training = |word: &[u8]| TRAINING.iter().any(|with| begins(word, with));
         !is_other_work(self.name)
+            && (words.clone().next().is_none() || words.any(of_training) || memchr::memchr(b'=', self.times).is_some())
     }
+}
+
+fn begins(word: &[u8], with: &[u8]) -> bool {
+    word.get(..with.len()).is_some_and(|w| w.eq_ignore_ascii_case(with))
 }
 
 /// Whether a bar's name tells of loading, validating, saving: anything but training.
 pub fn is_other_work(name: &[u8]) -> bool {
-    let begins = |word: &[u8], with: &[u8]| word.get(..with.len()).is_some_and(|w| w.eq_ignore_ascii_case(with));
     let first = name.rsplit(|b| *b == b']').next().unwrap_or_default().trim_ascii_start();
     // `Epoch 3 Validation`.
     let mut words = name.split(|b| !b.is_ascii_alphabetic());

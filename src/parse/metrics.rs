@@ -88,6 +88,11 @@ impl Stream {
         }
     }
 
+    fn quiet(&mut self, out: &mut Vec<Record>) {
+        self.console.settle(out);
+        self.others.quiet(out);
+    }
+
     fn finish(&mut self, out: &mut Vec<Record>) {
         self.console.settle(out);
         self.others.finish(out);
@@ -251,6 +256,24 @@ impl Reader {
                 progress @ Record::Progress(_) => out.push(progress),
             }
         }
+    }
+
+    /// Nothing has come for a while: points that wait for more lines of their step are given out.
+    pub fn quiet(&mut self, out: &mut Vec<Record>) {
+        if let Some(inner) = &mut self.wrapped {
+            inner.quiet(out);
+        }
+        if self.partial.ends_with(b"]") {
+            // A bar's last frame ends when the next one is drawn; read again then, it says nothing new.
+            let (frame, unparsed) = (std::mem::take(&mut self.partial), self.unparsed_bytes);
+            self.frame(&frame, self.partial_at, out);
+            (self.partial, self.unparsed_bytes) = (frame, unparsed);
+        }
+        let mut given = std::mem::take(&mut self.given);
+        self.main.quiet(&mut given);
+        self.ranks.iter_mut().for_each(|(_, stream)| stream.quiet(&mut given));
+        self.sort(&mut given, out);
+        self.given = given;
     }
 
     /// The text ends here: an unfinished last line is read as it stands.

@@ -88,7 +88,7 @@ static RANK: LazyLock<Regex> = LazyLock::new(|| {
 });
 
 /// Prefixes that one line has at most.
-const MAX: usize = 8;
+const MAX: usize = 12;
 
 /// Finds the prefixes of a line without colours.
 pub fn find(line: &[u8]) -> Prefix {

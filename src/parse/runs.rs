@@ -122,7 +122,7 @@ impl Runs {
         };
         // Two handlers print one after the other.
         if let Some((at, seen)) = self.recent.iter().enumerate().next_back()
-            && point.step.is_some()
+            && (point.step.is_some() || is_precise(point))
             && seen.is_of(point.rank)
             && same_place(seen)
         {
@@ -212,6 +212,12 @@ impl Runs {
     pub fn segments(&self) -> u32 {
         self.segment + 1
     }
+}
+
+/// Whether a value has so many digits that two points hardly share it by chance.
+fn is_precise(point: &Point) -> bool {
+    // Seven decimals of what is below a thousand.
+    point.raw.iter().any(|(_, v)| v.abs() < 1e3 && (v * 1e6).fract().abs() > 1e-6 && *v != 0.0 && v.abs() > 1e-3)
 }
 
 /// One step of a hash; cheap, for it is made for every value.

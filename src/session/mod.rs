@@ -54,6 +54,9 @@ pub struct Source {
     earlier: Option<Earlier>,
 }
 
+/// A log that has said nothing for so long has said all of its last step.
+const QUIET: jiff::SignedDuration = jiff::SignedDuration::from_secs(1);
+
 /// The part of a large file before the place where reading began, and what it gave so far.
 #[derive(Debug)]
 struct Earlier {
@@ -271,6 +274,15 @@ impl Session {
     /// The clock goes on without an event.
     pub fn tick(&mut self, now: Timestamp) {
         self.now = Some(self.now.map_or(now, |old| old.max(now)));
+        let (metrics, observer) = (&mut self.metrics, &mut self.observer);
+        for source in self.sources.values_mut().filter(|s| s.caught_up && !s.ended && s.earlier.is_none()) {
+            if let Some(at) = source.last_output.filter(|at| now.duration_since(*at) >= QUIET) {
+                source.live.quiet(&mut |precision, point| {
+                    observer.tell(at, Learnt::Point(&point));
+                    metrics.push_from(at, source.id, precision, point);
+                });
+            }
+        }
         self.learn_knobs();
     }
 

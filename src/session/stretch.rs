@@ -1,6 +1,7 @@
 use crate::{
     model::{Clean, incident::Incident, knobs::Knobs, metric::Point},
     parse::{
+        dialects::rows,
         facts::Facts,
         files::{AnyReader, Format},
         metrics::Record,
@@ -89,8 +90,7 @@ impl Stretch {
 
     /// The file is rewritten whole as it grows: when it is, what it gave before is void.
     pub fn is_rewritten(&self) -> bool {
-        matches!(self.reader.format(), Some(Format::TrainerState))
-            || self.reader.dialects().first().is_some_and(|name| name.contains("csv"))
+        matches!(self.reader.format(), Some(Format::TrainerState)) || self.reader.dialects().first() == Some(&rows::CSV)
     }
 
     /// Everything that is there for now has been fed.
@@ -99,12 +99,18 @@ impl Stretch {
         self.pass_on(put);
     }
 
+    /// Nothing has come for a while.
+    pub fn quiet(&mut self, put: Put<'_>) {
+        self.reader.quiet(&mut self.records);
+        self.pass_on(put);
+    }
+
     fn precision(&self) -> Precision {
         match self.reader.format() {
             Some(Format::TfEvents) => Precision::Single,
             Some(Format::Text) | None => {
                 let main = self.reader.dialects().first();
-                let for_machines = main.is_some_and(|name| name.contains("csv") || name.contains("json"));
+                let for_machines = main.is_some_and(|name| [rows::CSV, rows::JSON_LINES].contains(name));
                 if for_machines { Precision::Full } else { Precision::Console }
             }
             Some(Format::Wandb | Format::TrainerState | Format::Sqlite) => Precision::Full,

@@ -9,6 +9,7 @@
 
 mod attach;
 mod captured;
+mod catalogue;
 mod diagnosis;
 mod dialects;
 mod doctor;

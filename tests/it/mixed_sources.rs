@@ -114,3 +114,37 @@ fn the_console_of_an_offline_run_is_shown() {
     assert!(!lines.iter().any(|l| l.contains("\\x") || l.contains("\\u")), "{lines:?}");
     assert_eq!(run.values("loss").len(), 15);
 }
+
+/// Lightning's CSVLogger writes the file again when a key appears.
+#[test]
+fn a_table_that_is_rewritten_replaces_what_it_gave() {
+    let mut run = Run::new(&["metrics.csv"]);
+    run.write(0, b"epoch,step,train_loss\n0,49,2.5\n0,99,2.25\n");
+    run.caught_up(0);
+    assert_eq!(run.values("loss"), [(49.0, 2.5), (99.0, 2.25)]);
+    run.apply(EventKind::Truncated { source: SourceId(0), unread: 0 });
+    run.offsets[0] = 0;
+    run.write(0, b"epoch,step,train_loss,val_loss\n0,49,2.5,\n0,99,2.25,\n0,99,,2.4\n1,149,2.0,\n");
+    assert_eq!(run.values("loss"), [(49.0, 2.5), (99.0, 2.25), (149.0, 2.0)]);
+    assert_eq!(run.session.metrics.eval().get("eval_loss").unwrap().len(), 1);
+}
+
+/// A step that several lines tell of is shown when the log says no more, not with the next step.
+#[test]
+fn a_quiet_log_has_told_its_last_step() {
+    let mut run = Run::new(&["train.log"]);
+    run.caught_up(0);
+    let later = |seconds| Timestamp::UNIX_EPOCH + std::time::Duration::from_millis(seconds);
+    run.write(0, b"[2024-03-07 15:27:02,646] [INFO] [logging.py:96:log_dist] [Rank 0] step=10, skipped=0, lr=[5e-05], mom=[(0.9, 0.95)]\n");
+    run.session.tick(later(500));
+    assert!(run.session.metrics.series("learning_rate").is_none(), "its second line may come");
+    run.session.tick(later(1500));
+    assert_eq!(run.values("learning_rate"), [(10.0, 5e-5)]);
+    run.write(0, b"\rEpoch 0:  50%|# | 5/10 [00:01<00:01,  5.00it/s, loss=2.50]");
+    run.write(0, b"\rEpoch 0:  50%|# | 5/10 [00:01<00:01,  5.00it/s, loss=2.25]");
+    run.session.tick(later(3000));
+    assert_eq!(run.values("loss"), [(5.0, 2.25)]);
+    run.write(0, b"\rEpoch 0:  50%|# | 5/10 [00:01<00:01,  5.00it/s, loss=2.25]\n");
+    run.session.tick(later(5000));
+    assert_eq!(run.values("loss"), [(5.0, 2.25)]);
+}

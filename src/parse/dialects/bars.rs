@@ -12,7 +12,7 @@ use crate::{
 };
 
 use super::{
-    lines::LOSS_LIKE,
+    generic::LOSS_LIKE,
     pairs::{self, Number, Style},
 };
 
@@ -36,12 +36,37 @@ static KERAS_EPOCH: LazyLock<Regex> =
 static KERAS: LazyLock<Regex> = LazyLock::new(|| {
     Regex::new(r"^\s*(?<done>\d+)/(?<total>\d+|Unknown)\s+(?:\[[=>.]*\]\s+-|[━╸─╺ ]+|-)?\s*(?:[\d:hms]+\s+)?(?:-\s+)?(?:[\d.]+[mun]?s/(?:step|epoch|sample)\s+)?-\s+(?<rest>\w[\w ]*: .*)$").expect("tested")
 });
+/// Batches of epochs whose length nobody knows before they end.
+#[derive(Debug, Default)]
+struct Endless {
+    /// Epoch and its last count; batches of the epochs before it, if the first one was seen.
+    last: Option<(u64, u64)>,
+    before: Option<u64>,
+}
+
+impl Endless {
+    fn step(&mut self, epoch: Option<u64>, done: u64) -> Option<u64> {
+        let epoch = epoch?;
+        match self.last {
+            None => self.before = (epoch == 0).then_some(0),
+            Some((last, count)) if epoch == last + 1 => self.before = self.before.and_then(|b| b.checked_add(count)),
+            Some((last, _)) if epoch != last => self.before = (epoch == 0).then_some(0),
+            Some(_) => {}
+        }
+        self.last = Some((epoch, done));
+        self.before?.checked_add(done)
+    }
+}
+
 /// The bar that is being drawn.
 #[derive(Debug, Default)]
 pub struct Bars {
     /// Point of the newest frame, and what tells its step from the next one's.
     open: Option<(Point, (u64, u64))>,
     keras_epoch: Option<f64>,
+    endless: Endless,
+    /// The step whose point was given out while the bar stood still.
+    given: Option<(u64, u64)>,
     pub dialect: Option<&'static str>,
 }
 
@@ -128,8 +153,12 @@ impl Bars {
         let epoch = EPOCH_NAME.captures(name).and_then(|c| c.name("epoch")?.as_str().parse::<u64>().ok());
         let mut point = point(at, &found);
         point.epoch = epoch.map(|e| e as f64);
-        point.step = Some(epoch.map_or(done, |e| e.saturating_sub(base) * total + done));
-        point.step_guessed = epoch.is_some();
+        point.step = match epoch {
+            None => Some(done),
+            Some(_) if total == 0 => self.endless.step(epoch, done),
+            Some(e) => e.saturating_sub(base).checked_mul(total).and_then(|before| before.checked_add(done)),
+        };
+        point.step_guessed = epoch.is_some() && point.step.is_some();
         self.dialect = Some(if epoch.is_some() { "Lightning" } else { "tqdm" });
         self.draw(point, (epoch.unwrap_or(0), done), give);
         true
@@ -138,6 +167,9 @@ impl Bars {
     fn draw(&mut self, point: Point, key: (u64, u64), give: &mut dyn FnMut(Point)) {
         if self.open.as_ref().is_some_and(|(_, k)| *k != key) {
             self.close(give);
+        }
+        if self.given == Some(key) {
+            return;
         }
         match &mut self.open {
             // A redraw without its postfix says less than the one before.
@@ -156,6 +188,16 @@ impl Bars {
             self.open.take().map(|(open, _)| open)
         } else {
             None
+        }
+    }
+
+    /// The bar stands still: its step's point is whole, unless the bar's numbers are an epoch's.
+    pub fn quiet(&mut self, give: &mut dyn FnMut(Point)) {
+        if self.keras_epoch.is_none()
+            && let Some((point, key)) = self.open.take()
+        {
+            self.given = Some(key);
+            give(point);
         }
     }
 
@@ -207,7 +249,7 @@ mod tests {
             &[(Some(1), Some(0.0), 2.5), (Some(2), Some(0.0), 2.25)],
         );
         check(&["Steps:   2%|▏ | 10/500 [00:30<20:00, 2.45s/it, loss=0.123, lr=0.0001]"], &[(Some(10), None, 0.123)]);
-        check(&["Epoch 2: : 17671it [1:05:34,  4.49it/s, loss=2.15]"], &[(Some(17671), Some(2.0), 2.15)]);
+        check(&["Epoch 2: : 17671it [1:05:34,  4.49it/s, loss=2.15]"], &[(None, Some(2.0), 2.15)]);
         check(
             &["Epoch 3/9  ━━━━━━━━━━ 250/500 0:00:31 • 0:00:31 8.05it/s v_num: 0.000 train_loss: 0.625"],
             &[(Some(1750), Some(3.0), 0.625)],

@@ -34,8 +34,13 @@ static ITERATION: LazyLock<Regex> =
 static LIST_ROW: LazyLock<Regex> =
     LazyLock::new(|| Regex::new(r"^\s*(?<name>[A-Z][\w /()\-]*):\s+(?<value>\S.*)$").expect("tested"));
 
+/// TensorFlow's Object Detection: `Step 100 per-step time 0.813s`, and below it a dictionary on several lines.
+static TF_STEP: LazyLock<Regex> =
+    LazyLock::new(|| Regex::new(r"^Step (?<step>\d+) per-step time [\d.]+s\s*$").expect("tested"));
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Sort {
+    Dict,
     Composer,
     Box,
     List,
@@ -47,6 +52,8 @@ pub struct Blocks {
     open: Option<(Sort, Point)>,
     /// Groups of the open box.
     groups: Vec<String>,
+    /// Step of the dictionary that follows.
+    dict_step: Option<u64>,
     pub total: Option<u64>,
     pub dialect: Option<&'static str>,
 }
@@ -59,7 +66,24 @@ impl Blocks {
         {
             return true;
         }
+        if let Some(c) = TF_STEP.captures(line) {
+            self.dict_step = c.name("step").and_then(|m| m.as_str().parse().ok());
+            return true;
+        }
+        if line.starts_with("{'") && !line.ends_with('}') && self.dict_step.is_some() {
+            self.close(out);
+            self.open = Some((Sort::Dict, Point { step: self.dict_step, ..at.point() }));
+            self.dialect.get_or_insert("TensorFlow Object Detection");
+        }
         match self.open.as_mut().map(|(sort, point)| (*sort, point)) {
+            Some((Sort::Dict, point)) if line.starts_with(['{', '\'', ' ']) => {
+                let read = pairs::read(&format!("{line},"), pairs::Style::Dict);
+                point.raw.extend(read.into_iter().map(|(name, number)| (Clean::new(&name), number.value)));
+                if line.trim_end().ends_with('}') {
+                    self.close(out);
+                }
+                return true;
+            }
             Some((Sort::List, point)) => {
                 let row = LIST_ROW.captures(line);
                 let part = |name: &str| row.as_ref().and_then(|c| c.name(name)).map_or("", |m| m.as_str());
@@ -88,6 +112,7 @@ impl Blocks {
                 self.close(out);
                 return true;
             }
+            Some((Sort::Dict, _)) => self.close(out),
             Some((Sort::Box, _)) if !line.starts_with('|') => self.close(out),
             _ => {}
         }
@@ -151,7 +176,7 @@ impl Blocks {
         }
         for (name, value) in &point.raw {
             let known = match name.as_str() {
-                "loss/train/total" => Some(("loss", 1.0)),
+                "loss/train/total" | "Loss/total_loss" => Some(("loss", 1.0)),
                 "ep_rew_mean" | "Mean reward" | "mean_reward" => Some(("reward", 1.0)),
                 "Iteration time" => Some(("step_time_seconds", 1.0)),
                 // A validation's own metrics have names of their own.

@@ -7,10 +7,7 @@ use aho_corasick::AhoCorasick;
 use regex::Regex;
 
 use crate::{
-    model::{
-        Clean,
-        metric::{Point, PointKind, Progress},
-    },
+    model::metric::{Point, PointKind, Progress},
     parse::{
         files::keys,
         metrics::{At, Record},
@@ -20,7 +17,7 @@ use crate::{
 use super::{
     bars::Bars,
     blocks::Blocks,
-    pairs::{self, Number},
+    generic::{self, Generic},
     rows::{self, Csv},
     tables::Tables,
 };
@@ -41,61 +38,11 @@ pub struct OtherLines {
     total: Option<u64>,
     last_step: Option<u64>,
     scratch: Vec<Point>,
-    batches: Batches,
+    generic: Generic,
+    /// Points of a generic line, with their places.
+    placed: Vec<(Point, At)>,
 }
 
-/// Tells a count that begins again with each epoch from one that goes on: `Epoch [2/5], Step [100/600]`.
-#[derive(Debug, Default)]
-struct Batches {
-    /// The first epoch, and the last one with its count.
-    first: Option<u64>,
-    last: (u64, u64),
-    goes_on: bool,
-}
-
-impl Batches {
-    /// The run's step of the count `at` of `of` in an epoch.
-    fn step(&mut self, epoch: u64, at: u64, of: u64) -> u64 {
-        let first = *self.first.get_or_insert(epoch);
-        if epoch > self.last.0 && self.last.1 > 0 {
-            self.goes_on = at > self.last.1;
-        }
-        self.last = (epoch, at);
-        let before = if self.goes_on { 0 } else { epoch.saturating_sub(first).saturating_mul(of) };
-        before.saturating_add(at)
-    }
-}
-
-/// Lines of no known dialect.
-pub const GENERIC: &str = "name=number";
-
-/// Keys of which one must stand in a line of an unknown dialect before it is believed.
-pub static LOSS_LIKE: LazyLock<Regex> =
-    LazyLock::new(|| Regex::new(r"(?i)loss|reward|accuracy|(?:\b|_)acc(?:\b|_)|perplexity|\bppl\b").expect("tested"));
-static GENERIC_STEP: LazyLock<Regex> = LazyLock::new(|| {
-    Regex::new(r"(?i)(?:^|[\s\[|,(])(?:global[_ ]?step|step|iter(?:ation)?)\s*[:=#]?\s*\[?\s*(?<step>\d+)(?:\s*/\s*(?<of>\d+))?\b")
-        .expect("tested")
-});
-static GENERIC_EPOCH: LazyLock<Regex> = LazyLock::new(|| {
-    Regex::new(r"(?i)(?:^|[\s\[|,(])ep(?:och)?\s*[:=#]?\s*\[?(?<epoch>\d+(?:\.\d+)?)").expect("tested")
-});
-static GENERIC_BATCH: LazyLock<Regex> = LazyLock::new(|| {
-    Regex::new(r"(?i)(?:^|[\s\[|,(])(?:batch|it)\s*[:=#]?\s*\[?\s*(?<step>\d+)\s*/\s*(?<of>\d+)\b").expect("tested")
-});
-/// Lines that name settings or tell of checkpoints, not of measurements.
-static SETTINGS: LazyLock<Regex> = LazyLock::new(|| {
-    Regex::new(
-        r"Namespace\(|Config\(|Arguments\(|(?i)^\s*config\b|argument|^\s*--|https?://|improved|sav(?:ing|ed)\b|early.?stop|(?:new|current|so far)[: ]+best|best (?:model|checkpoint)|resum(?:e|ing)",
-    )
-    .expect("tested")
-});
-/// `Loss span/answer/total=2.3/0.5/2.8`: several names with as many numbers.
-static SLASHED: LazyLock<Regex> = LazyLock::new(|| {
-    Regex::new(
-        r"(?<word>[A-Za-z]+ )?(?<names>[A-Za-z_]+(?:/[A-Za-z_]+)+)\s*[=:]\s*(?<values>[-\d.eE+]+(?:/[-\d.eE+]+)+)",
-    )
-    .expect("tested")
-});
 /// How long the run will be, said once: kohya, torchtitan, MLX, verl, Megatron's arguments, Lightning's end.
 static TOTAL: LazyLock<Regex> = LazyLock::new(|| {
     Regex::new(
@@ -148,7 +95,8 @@ impl OtherLines {
         if in_block {
             return true;
         }
-        let trimmed = line.trim();
+        // A list may hold an object a line.
+        let trimmed = line.trim().trim_end_matches([',', ']']);
         if let Some(start) = trimmed.find("{\"").filter(|_| trimmed.ends_with('}'))
             && (start == 0 || super::line(line, self.kept).is_none())
         {
@@ -259,68 +207,16 @@ impl OtherLines {
         total.is_some()
     }
 
-    /// A line of an unknown dialect that names a step or an epoch and something like a loss.
+    /// A line of an unknown dialect.
     fn generic(&mut self, line: &str, at: At, out: &mut Vec<Record>) -> bool {
-        // What stands in a table's box is somebody's text.
-        let cut_bar = line.contains("%|") && !line.contains(']');
-        if line.len() > 4096
-            || cut_bar
-            || line.contains(['│', '┃', '║'])
-            || !LOSS_LIKE.is_match(line)
-            || SETTINGS.is_match(line)
-        {
-            return false;
+        let mut placed = std::mem::take(&mut self.placed);
+        let read = self.generic.line(line, at, &mut placed);
+        if read {
+            self.kept.get_or_insert(generic::NAME);
         }
-        let epoch: Option<f64> = GENERIC_EPOCH.captures(line).and_then(|c| c.name("epoch")?.as_str().parse().ok());
-        let counts = GENERIC_STEP.captures(line).or_else(|| epoch.and_then(|_| GENERIC_BATCH.captures(line)));
-        let count = |name: &str| counts.as_ref()?.name(name)?.as_str().parse::<u64>().ok();
-        let (step, of) = (count("step"), count("of"));
-        if step.is_none() && epoch.is_none() {
-            return false;
-        }
-        let style = if line.contains('=') { pairs::Style::Equals } else { pairs::Style::Colon };
-        let mut read = pairs::read(line, style);
-        for c in SLASHED.captures_iter(line) {
-            let part = |name: &str| c.name(name).map_or("", |m| m.as_str());
-            let values: Vec<Number> = part("values").split('/').filter_map(pairs::number).collect();
-            let names: Vec<&str> = part("names").split('/').collect();
-            if values.len() == names.len() {
-                read.retain(|(name, _)| name != part("names"));
-                read.extend(names.iter().map(|n| format!("{}{n}", part("word"))).zip(values));
-            }
-        }
-        if read.is_empty() && pairs::are_all_of(line) {
-            read = pairs::read(line, pairs::Style::Blank);
-        }
-        let is_metric = |name: &str| {
-            let lower = name.to_ascii_lowercase();
-            !matches!(keys::family(&lower), keys::Family::Step | keys::Family::Epoch)
-                && !matches!(lower.as_str(), "eta" | "batch" | "ep" | "iters")
-        };
-        let found: Vec<(String, Number)> = read.into_iter().filter(|(name, _)| is_metric(name)).collect();
-        if !found.iter().any(|(name, _)| LOSS_LIKE.is_match(name)) || found.len() > 60 {
-            return false;
-        }
-        let of_eval = |name: &str| keys::family(name) == keys::Family::Eval;
-        let trains = found.iter().any(|(name, _)| !of_eval(name) && LOSS_LIKE.is_match(name));
-        let evals = found.iter().any(|(name, _)| of_eval(name));
-        let mut point = Point { step, epoch, ..Point::default() };
-        if let (Some(at), Some(of), Some(epoch)) = (step, of, epoch.filter(|e| e.fract() == 0.0)) {
-            point.step = Some(self.batches.step(epoch as u64, at, of));
-            point.step_guessed = point.step != step;
-        }
-        point.kind = if evals && !trains { PointKind::Eval } else { PointKind::Train };
-        for (name, number) in &found {
-            if let Some((to, factor)) = keys::canonical_name(name)
-                && !point.canonical.iter().any(|(c, _)| *c == to)
-            {
-                point.canonical.push((to, super::in_units(to, number) * factor));
-            }
-        }
-        point.raw = found.into_iter().map(|(name, number)| (Clean::new(&name), number.value)).collect();
-        self.kept.get_or_insert(GENERIC);
-        self.give(point, false, at, out);
-        true
+        placed.drain(..).for_each(|(point, at)| self.give(point, false, at, out));
+        self.placed = placed;
+        read
     }
 
     /// Gives a point out, or joins it to the one of the same step.
@@ -372,6 +268,15 @@ impl OtherLines {
     /// Gives out what waits for more lines.
     pub fn settle(&mut self, out: &mut Vec<Record>) {
         out.extend(self.pending.take().map(Record::Point));
+    }
+
+    /// Nothing has come for a while. What is drawn again and again, an epoch long, still waits for its last frame.
+    pub fn quiet(&mut self, out: &mut Vec<Record>) {
+        let mut points = Vec::new();
+        self.blocks.close(&mut points);
+        self.bars.quiet(&mut |point| points.push(point));
+        self.give_all(&mut points, At::default(), out);
+        self.settle(out);
     }
 
     /// The text ends here.

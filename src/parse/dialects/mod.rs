@@ -4,6 +4,7 @@ mod bars;
 mod blocks;
 mod dialect;
 pub mod draft;
+mod generic;
 pub mod lines;
 mod pairs;
 pub mod rows;
@@ -31,6 +32,7 @@ use pairs::Number;
 /// Every built-in dialect.
 const FILES: &[(&str, &str)] = &[
     ("accelerate-script", include_str!("accelerate-script.toml")),
+    ("build-nanogpt", include_str!("build-nanogpt.toml")),
     ("caffe", include_str!("caffe.toml")),
     ("clu", include_str!("clu.toml")),
     ("deepspeed", include_str!("deepspeed.toml")),
@@ -88,9 +90,14 @@ const READERS: &[(&str, &str, &str)] = &[
     ("Composer", "https://github.com/mosaicml/composer", "blocks under `[batch=1/100]:`"),
     ("Stable-Baselines3", "https://github.com/DLR-RM/stable-baselines3", "boxes of `| name | value |`"),
     ("rsl_rl", "https://github.com/leggedrobotics/rsl_rl", "lists under `Learning iteration 1/100`"),
+    (
+        "TensorFlow Object Detection",
+        "https://github.com/tensorflow/models",
+        "a dictionary under `Step 100 per-step time 0.8s`",
+    ),
     (rows::JSON_LINES, "https://jsonlines.org", "an object a line with a step or an epoch"),
     (rows::CSV, "https://www.rfc-editor.org/rfc/rfc4180", "a header with a step or an epoch and a known name"),
-    (lines::GENERIC, "", "a step or an epoch and something like a loss on one line"),
+    (generic::NAME, "", "a step or an epoch and something like a loss on one line"),
     ("tfevents", "https://github.com/tensorflow/tensorboard", "TensorBoard's record files"),
     ("wandb-offline", "https://github.com/wandb/wandb", "W&B's .wandb files"),
     ("trainer-state", "https://github.com/huggingface/transformers", "trainer_state.json"),

@@ -84,7 +84,9 @@ pub fn read(text: &str, style: Style) -> Vec<(String, Number)> {
     let split = |parts: &mut dyn Iterator<Item = &str>, at: &str| {
         parts
             .filter_map(|part| {
-                let (name, value) = part.rsplit_once(at)?;
+                // The first Megatron-LM wrote `lm loss 1.02E+01`.
+                let (name, value) =
+                    part.rsplit_once(at).or_else(|| part.trim().rsplit_once(' ').filter(|_| at == ": "))?;
                 // nanochat packs several pairs between two bars: the first one counts.
                 let (name, value) = if name.contains(": ") { part.split_once(": ")? } else { (name, value) };
                 Some((name.trim().to_string(), number(value)?))
@@ -100,6 +102,48 @@ pub fn read(text: &str, style: Style) -> Vec<(String, Number)> {
         Style::Dict => dict(text),
         Style::Postfix => split(&mut text.split(", "), "="),
     }
+}
+
+/// The pairs of a line of which nobody knows how it writes them: `a=1`, `a: 1`, and `a 1` where a part of the line is
+/// nothing else.
+pub fn any(line: &str) -> Vec<(String, Number)> {
+    static PARTS: LazyLock<Regex> =
+        LazyLock::new(|| Regex::new(r"\s*[|;\t]\s*|,\s+|\s{2,}|\s+-\s+|: ").expect("tested"));
+    let before = |at: usize| line.get(..at).unwrap_or_default();
+    // With the places of the names, to keep the order of the line.
+    let mut found: Vec<(usize, String, Number)> = Vec::new();
+    let read = |c: &regex::Captures<'_>| {
+        let (name, value) = (c.name("name")?, plain(c.name("value")?.as_str())?);
+        let unit = c.name("unit").map_or("", |u| u.as_str()).to_string();
+        Some((name.start(), name.as_str().trim().to_string(), Number { value, unit }))
+    };
+    for c in [&EQUALS, &COLON].into_iter().flat_map(|regex| regex.captures_iter(line)) {
+        let range = c.get(0).map_or(0..0, |m| m.range());
+        let begins_word = !before(range.start).ends_with(|c: char| c.is_alphanumeric());
+        if begins_word && !found.iter().any(|(at, _, _)| range.contains(at)) {
+            found.extend(read(&c));
+        }
+    }
+    let mut from = 0;
+    for (start, end) in PARTS.find_iter(line).map(|m| (m.start(), m.end())).chain([(line.len(), line.len())]) {
+        // `loss   6.87` is one part.
+        let aligned = line.get(start..end).is_some_and(|gap| gap.len() > 1 && gap.trim().is_empty())
+            && !line.get(end..).is_some_and(|rest| rest.starts_with(char::is_alphabetic));
+        if aligned {
+            continue;
+        }
+        let part = line.get(from..start).unwrap_or_default();
+        if !part.contains('=') && are_all_of(part) {
+            for (at, name, number) in BLANK.captures_iter(part).filter_map(|c| read(&c)) {
+                if !found.iter().any(|(_, known, _)| *known == name) {
+                    found.push((from + at, name, number));
+                }
+            }
+        }
+        from = end;
+    }
+    found.sort_by_key(|(at, _, _)| *at);
+    found.into_iter().map(|(_, name, number)| (name, number)).collect()
 }
 
 /// Whether a line is made of names and numbers, and of hardly any other words: `step 5 loss 2.3 lr 0.1`.

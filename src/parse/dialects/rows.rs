@@ -12,7 +12,7 @@ use crate::{
     parse::files::keys::{self, Family},
 };
 
-use super::{lines::LOSS_LIKE, pairs};
+use super::{generic::LOSS_LIKE, pairs};
 
 pub const JSON_LINES: &str = "JSON lines";
 pub const CSV: &str = "CSV";
@@ -28,7 +28,8 @@ static SCORE: LazyLock<Regex> = LazyLock::new(|| {
 
 /// A row that says itself that it is a validation's: OpenMMLab's `"mode": "val"`.
 static MODE: LazyLock<Regex> = LazyLock::new(|| {
-    Regex::new(r#""(?:mode|phase|split|stage)"\s*:\s*"(?:val|valid|validation|eval|evaluation|test|dev)""#).expect("tested")
+    Regex::new(r#""(?:mode|phase|split|stage)"\s*:\s*"(?:val|valid|validation|eval|evaluation|test|dev)""#)
+        .expect("tested")
 });
 
 /// One JSON object as a point, and the run's steps where it names them. `None` if it is no trainer's.
@@ -207,7 +208,10 @@ impl Csv {
         }
         let scores = point.raw.iter().all(|(name, _)| SIMILARITY.is_match(name.as_str()));
         let trains = point.canonical.iter().any(|(name, _)| matches!(*name, "loss" | "learning_rate" | "grad_norm"))
-            || point.raw.iter().any(|(name, _)| keys::family(name.as_str()) == Family::Train && name.as_str().contains("train"));
+            || point
+                .raw
+                .iter()
+                .any(|(name, _)| keys::family(name.as_str()) == Family::Train && name.as_str().contains("train"));
         if evals > 0 && !trains || scores {
             point.kind = PointKind::Eval;
         }

@@ -15,8 +15,22 @@ use crate::{
 use super::pairs;
 
 static HEAD: LazyLock<Regex> = LazyLock::new(|| {
-    Regex::new(r"^\s*(?:Epoch\s+GPU_mem\s|Class\s+Images\s+Instances|epoch\s+train_loss\s+valid_loss)").expect("tested")
+    Regex::new(r"^\s*(?:Epoch\s+(?:GPU|gpu)_mem\s|Class\s+Images\s+(?:Instances|Labels)\s|classes\s+top1_acc|epoch\s+train_loss\s+valid_loss)").expect("tested")
 });
+
+/// The names of a header. Those of a further part of the model carry its name: `Box(P R mAP50) Mask(P R mAP50)`.
+fn columns(header: &str) -> Vec<String> {
+    let mut part = String::new();
+    let mut out = Vec::new();
+    for word in header.split_whitespace() {
+        let (begun, name) = word.split_once('(').unwrap_or(("", word));
+        if !begun.is_empty() {
+            part = if begun == "Box" { String::new() } else { format!("{begun}/") };
+        }
+        out.push(format!("{part}{}", name.trim_end_matches(')')));
+    }
+    out
+}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Sort {
@@ -40,14 +54,16 @@ impl Tables {
     /// Whether a line may be a table's.
     pub fn may(&self, frame: &[u8]) -> bool {
         self.open.is_some()
-            || ["GPU_mem", "Box(P", "valid_loss"].iter().any(|w| memchr::memmem::find(frame, w.as_bytes()).is_some())
+            || ["GPU_mem", "gpu_mem", "Box(P", "Labels ", "valid_loss", "Instances ", "top1_acc"]
+                .iter()
+                .any(|w| memchr::memmem::find(frame, w.as_bytes()).is_some())
     }
 
     /// Reads a line or a frame; what it ends goes into `out`. False if it is no table's.
     pub fn line(&mut self, line: &str, at: At, out: &mut Vec<Point>) -> bool {
         if HEAD.is_match(line) {
             self.close(out);
-            let sort = if line.trim_start().starts_with("Class") {
+            let sort = if line.trim_start().starts_with(['C', 'c']) {
                 Sort::Validation
             } else if line.contains("valid_loss") {
                 Sort::Fastai
@@ -55,7 +71,7 @@ impl Tables {
                 Sort::Train
             };
             let line = line.split(": ").next().unwrap_or(line);
-            let columns = line.replace("Box(P", "P").replace(')', "").split_whitespace().map(str::to_string).collect();
+            let columns = columns(line);
             self.open = Some((sort, columns));
             self.dialect = Some(if sort == Sort::Fastai { "fastai" } else { "Ultralytics YOLO" });
             return true;
@@ -83,8 +99,8 @@ impl Tables {
         for (name, cell) in columns.iter().zip(&cells) {
             match name.as_str() {
                 "Epoch" | "epoch" => point.epoch = Some(cell.split('/').next()?.parse::<f64>().ok()?),
-                "Class" if *cell != "all" => return None,
-                "Class" | "Images" | "Instances" | "Size" | "time" => {}
+                "Class" | "classes" if *cell != "all" => return None,
+                "Class" | "classes" | "Images" | "Instances" | "Labels" | "labels" | "Size" | "img_size" | "time" => {}
                 _ => {
                     let Some(n) = pairs::number(cell) else { continue };
                     let known = (*sort == Sort::Fastai).then(|| keys::canonical_name(name)).flatten();

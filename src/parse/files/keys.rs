@@ -273,7 +273,10 @@ fn is_eval(key: &str) -> bool {
     let mut words = key.split(['/', '_', '-', ' ', '.']).map(str::to_ascii_lowercase);
     let first = words.next().unwrap_or_default();
     EVAL.contains(&first.as_str())
-        || matches!(key.to_ascii_lowercase().as_str(), "loss_val" | "loss_valid" | "loss_eval" | "acc_val" | "accuracy_val")
+        || matches!(
+            key.to_ascii_lowercase().as_str(),
+            "loss_val" | "loss_valid" | "loss_eval" | "acc_val" | "accuracy_val"
+        )
         || key.split(['/', ' ']).skip(1).any(|word| EVAL.contains(&word.to_ascii_lowercase().as_str()))
 }
 

@@ -149,6 +149,13 @@ impl AnyReader {
         }
     }
 
+    /// Nothing has come for a while: a log's line that waits for others of its step waits no longer.
+    pub fn quiet(&mut self, out: &mut Vec<Record>) {
+        if let Some(Inner::Text(reader)) = &mut self.inner {
+            reader.quiet(out);
+        }
+    }
+
     /// The file ends here: what is unfinished is read as it stands.
     pub fn finish(&mut self, out: &mut Vec<Record>) {
         if self.inner.is_none() && !self.start.is_empty() {
