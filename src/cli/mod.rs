@@ -107,6 +107,7 @@ impl Cli {
 
 /// Runs what was asked for and gives the exit code.
 pub fn run(cli: Cli) -> Result<ExitCode> {
+    crate::model::redact::learn(crate::source::processes::environment::own_secrets());
     let reads_logs = !matches!(
         cli.command,
         Some(

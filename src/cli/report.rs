@@ -252,8 +252,7 @@ pub fn cut(text: &str, width: usize) -> String {
 
 /// The report for an issue tracker: secrets, user names and home folders taken out.
 pub fn markdown(diagnosis: &Diagnosis, knobs: &Knobs) -> String {
-    let text = crate::ui::report::markdown(diagnosis, knobs);
-    text.lines().map(crate::model::redact::text).fold(String::new(), |all, line| all + &line + "\n")
+    crate::model::redact::block(&crate::ui::report::markdown(diagnosis, knobs))
 }
 
 /// What `oomph explain ID` prints.

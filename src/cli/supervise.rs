@@ -131,7 +131,9 @@ const GIVEN: &str = "given.json";
 pub fn give(place: &Path, given: &Knobs) -> Result<()> {
     let path = place.join(GIVEN);
     let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
-    file.write_all(&serde_json::to_vec(given)?).with_context(|| path.display().to_string())
+    let mut value = serde_json::to_value(given)?;
+    redact::json(&mut value);
+    file.write_all(value.to_string().as_bytes()).with_context(|| path.display().to_string())
 }
 
 fn given(place: &Path) -> Knobs {
@@ -415,11 +417,11 @@ fn without_diagnosis(told: &str, session: &Session) -> String {
         let lines = source.log.lines();
         for line in lines.iter().skip(lines.len().saturating_sub(LAST)) {
             text.push_str("    ");
-            text.push_str(&redact::text(line.text.as_str()));
+            text.push_str(line.text.as_str());
             text.push('\n');
         }
     }
-    text
+    redact::block(&text)
 }
 
 /// The diagnosis after a failure: on standard error, in the report, to the user's command.

@@ -17,9 +17,9 @@ use clap::Args;
 use jiff::Timestamp;
 
 use crate::{
-    model::{Clean, Event, EventKind, SourceId, knobs::Knobs},
+    model::{Clean, Event, EventKind, SourceId, knobs::Knobs, redact},
     session::{Session, alerts::Alert},
-    source::file,
+    source::{file, processes::environment},
     store::{
         folder,
         recorder::{Recorder, kept},
@@ -247,6 +247,9 @@ struct Running {
 impl Running {
     /// Starts reading, sampling and recording; everything that happens goes to `messages`.
     fn start(args: &WatchArgs, target: &Target, messages: SyncSender<Msg>) -> (Session, Self) {
+        if let Some(pid) = target.trainer {
+            redact::learn(environment::secrets_of(&jobs::proc_folder(), pid));
+        }
         let (events, inbox) = sync_channel(WAITING);
         let sources = open(&target.files, target.stdin, &events);
         let interval = (!args.no_gpu).then(|| Duration::from_secs_f64(args.interval));

@@ -4,9 +4,14 @@
 //! blocks, and `name = value` pairs whose name says secret and whose value looks like one. It cannot find every
 //! secret, and says so nowhere else than here: what it knows is the list below.
 
-use std::{ops::Range, sync::LazyLock};
+use std::{
+    ops::Range,
+    sync::{LazyLock, PoisonError, RwLock},
+};
 
+use aho_corasick::AhoCorasick;
 use regex::bytes::Regex;
+use serde_json::Value;
 
 use super::Clean;
 
@@ -35,7 +40,6 @@ const SHAPES: &[&str] = &[
     r"nvapi-[A-Za-z0-9_-]{40,}",
     r"wandb_v1_[A-Za-z0-9_-]{20,}",
     r"eyJ[A-Za-z0-9_-]{8,}\.eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}",
-    r"-----BEGIN [A-Z ]*PRIVATE KEY-----[\s\S]*?(?:-----END [A-Z ]*PRIVATE KEY-----|\z)",
     r"(?i)authorization\s*[:=]\s*['\x22]?(?:bearer|basic|token)\s+([A-Za-z0-9._~+/=-]{8,})",
     r"(?i)\bbearer\s+([A-Za-z0-9._~+/=-]{20,})",
     r"[a-zA-Z][a-zA-Z0-9+.-]*://[^\s/@:'\x22]*:([^\s/@'\x22]{1,})@",
@@ -60,12 +64,71 @@ static HINT: LazyLock<Regex> = LazyLock::new(|| {
     .expect("the pattern is tested")
 });
 
+/// A private key's text is not longer (an RSA key of 16384 bits has 13 KiB). One whose end is missing takes no more of a log
+/// with it.
+const LONGEST_KEY: usize = 16 << 10;
+
+/// Private key blocks (RFC 7468), from their first line to their last.
+fn key_blocks(text: &[u8]) -> Vec<Range<usize>> {
+    const MARK: &[u8] = b"PRIVATE KEY-----";
+    let mut found: Vec<Range<usize>> = Vec::new();
+    for mark in memchr::memmem::find_iter(text, MARK) {
+        let from = mark.saturating_sub(40);
+        let before = text.get(from..mark).unwrap_or_default();
+        let Some(begin) = memchr::memmem::rfind(before, b"-----BEGIN ").map(|at| from + at) else { continue };
+        if found.last().is_some_and(|last| begin < last.end) {
+            continue;
+        }
+        let body = mark + MARK.len();
+        let most = text.get(body..text.len().min(body + LONGEST_KEY)).unwrap_or_default();
+        let end = memchr::memmem::find(most, b"-----END ").map_or(most.len(), |end| {
+            let rest = most.get(end..).unwrap_or_default();
+            end + memchr::memmem::find(rest, MARK).map_or(rest.len(), |mark| mark + MARK.len())
+        });
+        found.push(begin..body + end);
+    }
+    found
+}
+
+/// A shorter value would mask ordinary words.
+const LEAST_VALUE: usize = 8;
+/// Values that are known, whatever their shape: those of the trainer's secret variables.
+static KNOWN: RwLock<Known> = RwLock::new(Known { values: Vec::new(), finder: None });
+
+#[derive(Debug)]
+struct Known {
+    values: Vec<String>,
+    finder: Option<AhoCorasick>,
+}
+
+/// Masks these texts from now on, wherever they stand. A text of several lines is known line by line; short ones, plain
+/// numbers and paths are passed over.
+pub fn learn(values: impl IntoIterator<Item = String>) {
+    let mut known = KNOWN.write().unwrap_or_else(PoisonError::into_inner);
+    let before = known.values.len();
+    for value in values {
+        for line in value.lines().map(str::trim).filter(|line| line.len() >= LEAST_VALUE) {
+            let plain = line.bytes().all(|b| b.is_ascii_digit() || b == b'.') || line.starts_with('/');
+            if !plain && !known.values.iter().any(|old| old == line) {
+                known.values.push(line.to_string());
+            }
+        }
+    }
+    if known.values.len() > before {
+        known.finder = AhoCorasick::new(&known.values).ok();
+    }
+}
+
 /// Where secrets stand in `text`, in order, not overlapping.
 pub fn secrets(text: &[u8]) -> Vec<Range<usize>> {
-    if !HINT.is_match(text) {
-        return Vec::new();
-    }
     let mut found: Vec<Range<usize>> = Vec::new();
+    if let Some(finder) = &KNOWN.read().unwrap_or_else(PoisonError::into_inner).finder {
+        found.extend(finder.find_overlapping_iter(text).map(|m| m.range()));
+    }
+    if !HINT.is_match(text) {
+        return merged(found);
+    }
+    found.extend(key_blocks(text));
     for shape in SHAPE.iter() {
         for captures in shape.captures_iter(text) {
             found.extend(captures.get(1).or_else(|| captures.get(0)).map(|m| m.range()));
@@ -78,6 +141,10 @@ pub fn secrets(text: &[u8]) -> Vec<Range<usize>> {
             found.push(value.range());
         }
     }
+    merged(found)
+}
+
+fn merged(mut found: Vec<Range<usize>>) -> Vec<Range<usize>> {
     found.sort_by_key(|r| (r.start, std::cmp::Reverse(r.end)));
     let mut merged: Vec<Range<usize>> = Vec::new();
     for range in found {
@@ -145,6 +212,19 @@ pub fn text(text: &str) -> String {
     HOME.replace_all(&line(text), "~").into_owned()
 }
 
+/// The same for a text of several lines, in which a key may go on from line to line.
+pub fn block(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut from = 0;
+    for range in key_blocks(text.as_bytes()) {
+        out.push_str(text.get(from..range.start).unwrap_or_default());
+        out.push_str("***");
+        from = range.end;
+    }
+    out.push_str(text.get(from..).unwrap_or_default());
+    out.split('\n').map(self::text).collect::<Vec<_>>().join("\n")
+}
+
 /// `text` with secrets as `***`.
 pub fn line(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
@@ -158,6 +238,21 @@ pub fn line(text: &str) -> String {
     }
     out.push_str(text.get(from..).unwrap_or_default());
     out
+}
+
+/// Every text of a JSON value with secrets as `***`; keys too.
+pub fn json(value: &mut Value) {
+    match value {
+        Value::String(text) => *text = line(text),
+        Value::Array(all) => all.iter_mut().for_each(json),
+        Value::Object(all) => {
+            for (key, mut value) in std::mem::take(all) {
+                json(&mut value);
+                all.insert(line(&key), value);
+            }
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
 }
 
 /// The words of a command with secrets as `***`, also where the word before names the secret (`--hub-token …`).
@@ -180,8 +275,8 @@ pub fn words(command: &[Clean]) -> Vec<Clean> {
 #[derive(Debug, Default)]
 pub struct Mask {
     held: Vec<u8>,
-    /// Inside a private key block that has not ended yet.
-    in_key: bool,
+    /// Bytes of a private key that may still come, inside one that has not ended yet.
+    in_key: usize,
 }
 
 /// The longest unfinished line that is held back.
@@ -217,19 +312,21 @@ impl Mask {
     }
 
     fn mask(&mut self, out: &mut [u8]) {
-        const BEGIN: &[u8] = b"PRIVATE KEY-----";
-        const END: &[u8] = b"-----END ";
         let mut from = 0;
-        if self.in_key {
-            let end = memchr::memmem::find(out, END);
-            self.in_key = end.is_none();
-            from = end.unwrap_or(out.len());
+        if self.in_key > 0 {
+            let most = self.in_key.min(out.len());
+            let end = memchr::memmem::find(out.get(..most).unwrap_or_default(), b"-----END ");
+            from = end.unwrap_or(most);
+            self.in_key = if end.is_some() { 0 } else { self.in_key - most };
             blank(&mut out[..from]);
         }
         for range in secrets(&out[from..]) {
             let range = range.start + from..range.end + from;
-            if let Some(begin) = memchr::memmem::rfind(&out[range.clone()], BEGIN) {
-                self.in_key = memchr::memmem::find(&out[range.start + begin..range.end], END).is_none();
+            if range.end == out.len()
+                && let Some(key) = key_blocks(&out[range.clone()]).pop()
+                && memchr::memmem::find(&out[range.start + key.start..range.end], b"-----END ").is_none()
+            {
+                self.in_key = LONGEST_KEY.saturating_sub(key.len());
             }
             blank(&mut out[range]);
         }
@@ -341,6 +438,47 @@ mod tests {
         let out = String::from_utf8(out).unwrap();
         assert!(!out.contains("MIIEow") && !out.contains("abcd456"), "{out}");
         assert!(out.starts_with("a\n") && out.ends_with("\nb\n"), "{out}");
+    }
+
+    #[test]
+    fn a_key_without_an_end_takes_no_more_than_a_key_with_it() {
+        let begin = "a\n-----BEGIN PRIVATE KEY-----\nMIIEow123\n";
+        let log = "step 1 loss 2.0\n".repeat(3000);
+        let mut mask = Mask::default();
+        let mut out = mask.apply(begin.as_bytes());
+        for part in log.as_bytes().chunks(1000) {
+            out.extend(mask.apply(part));
+        }
+        out.extend(mask.finish());
+        let out = String::from_utf8(out).unwrap();
+        assert_eq!(out.len(), begin.len() + log.len());
+        assert!(!out.contains("MIIEow"));
+        let kept = out.matches("step 1 loss 2.0").count();
+        assert!((1500..2100).contains(&kept), "{kept}");
+        let shown = block(&format!("x\n{begin}-----END PRIVATE KEY-----\nafter it\n"));
+        assert!(shown.ends_with("***\nafter it\n") && !shown.contains("MIIE"), "{shown}");
+    }
+
+    #[test]
+    fn what_was_learnt_is_masked_whatever_its_shape() {
+        learn([
+            "correct horse battery\nstaple12".to_string(),
+            "short".into(),
+            "1234567890".into(),
+            "/a/long/path".into(),
+        ]);
+        assert_eq!(
+            line("it said: correct horse battery, staple12; short 1234567890 /a/long/path"),
+            "it said: ***, ***; short 1234567890 /a/long/path"
+        );
+    }
+
+    #[test]
+    fn json_loses_its_secrets_and_stays_json() {
+        let secret = "hf_Zx9Kq3LmT7vBn2Rw5Yp8Hd4Jf6Gs1Ac0";
+        let mut value = serde_json::json!({ "a": [secret, 1], secret: { "b": format!("x {secret}") }, "c": null });
+        json(&mut value);
+        assert_eq!(value, serde_json::json!({ "a": ["***", 1], "***": { "b": "x ***" }, "c": null }));
     }
 
     #[test]

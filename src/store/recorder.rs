@@ -184,6 +184,15 @@ fn mask_event(kind: &mut EventKind) {
     }
 }
 
+/// Takes the secret out of a setting: its name may be what says that it is one.
+fn mask_setting(setting: &mut Setting) {
+    let pair = format!("{}={}", setting.name, setting.value);
+    let clean = redact::line(&pair);
+    if clean != pair {
+        setting.value = clean.strip_prefix(&format!("{}=", setting.name)).unwrap_or("***").to_string();
+    }
+}
+
 /// Bytes of one event that have not been written yet.
 #[derive(Debug)]
 struct Piece {
@@ -275,13 +284,21 @@ impl Writer {
             match item {
                 Ok(Item::Event(event)) => urgent = self.take(event),
                 Ok(Item::Points(points)) if self.full => drop(points),
-                Ok(Item::Points(points)) => self.batch.points.extend(points),
+                Ok(Item::Points(mut points)) => {
+                    for (key, _) in points.iter_mut().flat_map(|(_, point)| &mut point.raw) {
+                        *key = Clean::new(&redact::line(key.as_str()));
+                    }
+                    self.batch.points.extend(points);
+                }
                 Ok(Item::Failure(at, failure)) => {
                     self.batch.failures.push((at, *failure));
                     urgent = true;
                 }
-                Ok(Item::Meta(key, value)) => self.batch.meta.push((key, value)),
-                Ok(Item::Settings(settings)) => self.batch.settings.extend(settings),
+                Ok(Item::Meta(key, value)) => self.batch.meta.push((key, Clean::new(&redact::line(value.as_str())))),
+                Ok(Item::Settings(mut settings)) => {
+                    settings.iter_mut().for_each(mask_setting);
+                    self.batch.settings.extend(settings);
+                }
                 Ok(Item::Finish) | Err(RecvTimeoutError::Disconnected) => {
                     self.release();
                     over = true;

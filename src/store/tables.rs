@@ -9,6 +9,7 @@ use crate::model::{
     failure::Failure,
     gpu::GpuSample,
     metric::{Point, PointKind},
+    redact,
 };
 
 /// SQLite has signed numbers alone.
@@ -82,6 +83,9 @@ pub(super) fn put_failure(c: &Connection, at: Timestamp, failure: &Failure) -> r
     let word = |value: serde_json::Result<serde_json::Value>| {
         value.ok().and_then(|v| v.as_str().map(str::to_string)).unwrap_or_default()
     };
+    // It quotes lines of the log.
+    let mut report = serde_json::to_value(failure).unwrap_or_default();
+    redact::json(&mut report);
     c.execute(
         "INSERT INTO failure (at, is_oom, memory, kind, phase, cause, requested, summary, report)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
@@ -93,8 +97,8 @@ pub(super) fn put_failure(c: &Connection, at: Timestamp, failure: &Failure) -> r
             word(serde_json::to_value(failure.phase.id)),
             failure.causes.first().map(|cause| cause.id),
             failure.numbers.requested_bytes.and_then(|b| i64::try_from(b).ok()),
-            failure.summary.as_str(),
-            serde_json::to_string(failure).unwrap_or_default()
+            redact::line(failure.summary.as_str()),
+            report.to_string()
         ],
     )
     .map(drop)

@@ -32,7 +32,7 @@ use ratatui::{
 };
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTSTP, SIGWINCH};
 
-use crate::session::alerts::Alert;
+use crate::{model::redact, session::alerts::Alert};
 
 use super::{
     App, Cmd, Msg,
@@ -204,8 +204,9 @@ fn turn(app: &mut App, mailbox: &Arc<Mailbox>, outside: &mut Outside<'_>) -> io:
                         }
                         (outside.alert)(&alert);
                     }
-                    Cmd::Copy(text) => copy(app, terminal.backend_mut(), &text, outside),
-                    Cmd::Save { name, text } => match (outside.save)(&name, &text) {
+                    // Secrets and home folders leave the screen by neither way.
+                    Cmd::Copy(text) => copy(app, terminal.backend_mut(), &redact::block(&text), outside),
+                    Cmd::Save { name, text } => match (outside.save)(&name, &redact::block(&text)) {
                         Ok(path) => app.say(&format!("saved to {path}"), Tone::Good),
                         Err(why) => app.say(&format!("not saved: {why}"), Tone::Critical),
                     },

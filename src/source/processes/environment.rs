@@ -1,6 +1,6 @@
 //! The environment variables that matter to memory and ranks. No other is ever kept, shown or written down.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, path::Path};
 
 /// Beginnings of the names that are kept.
 const KEPT: &[&str] = &[
@@ -38,8 +38,25 @@ const SECRET: &[&str] = &["KEY", "TOKEN", "SECRET", "PASSW", "CREDENTIAL", "JWT"
 
 /// Whether a variable of this name may be kept.
 pub fn is_kept(name: &str) -> bool {
-    KEPT.iter().any(|known| name.starts_with(known))
-        && (name == "TOKENIZERS_PARALLELISM" || !SECRET.iter().any(|word| name.contains(word)))
+    KEPT.iter().any(|known| name.starts_with(known)) && !is_secret(name)
+}
+
+/// Whether the name says that the value is a secret.
+fn is_secret(name: &str) -> bool {
+    name != "TOKENIZERS_PARALLELISM" && SECRET.iter().any(|word| name.to_ascii_uppercase().contains(word))
+}
+
+/// The values of this process's variables whose names say secret: what it starts inherits them.
+pub fn own_secrets() -> Vec<String> {
+    let all = std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value)));
+    all.filter(|(name, _)| is_secret(name)).filter_map(|(_, value)| value.into_string().ok()).collect()
+}
+
+/// The same of another process; nothing where it may not be read.
+pub fn secrets_of(proc: &Path, pid: u32) -> Vec<String> {
+    let bytes = std::fs::read(proc.join(pid.to_string()).join("environ")).unwrap_or_default();
+    let entries = bytes.split(|b| *b == 0).filter_map(|entry| std::str::from_utf8(entry).ok()?.split_once('='));
+    entries.filter(|(name, _)| is_secret(name)).map(|(_, value)| value.to_string()).collect()
 }
 
 /// The rank among all processes of the job, by whoever gave it one: torchrun and its like, Slurm, MPI.

@@ -326,10 +326,13 @@ fn a_hung_or_crashed_driver_costs_the_figures() {
             let folder = tempfile::tempdir().unwrap();
             let (mut seat, mut log) = watch(library, folder.path(), &format!("{kind}:{call}"));
             seat.shows("1.25");
-            // A hung driver is told; one that crashes is asked again at once. The log goes on meanwhile.
+            // A hung driver is told; one that crashes is asked again at once, so that its figures stand there. The log goes on meanwhile.
             seat.press("4");
-            if kind == "hang_at" {
-                seat.shows("answer");
+            match (kind, call) {
+                ("hang_at", _) => seat.shows("answer"),
+                // It crashes before it answers anything, each time.
+                ("crash_at", 1) => seat.shows("crashed"),
+                _ => {}
             }
             let said = Instant::now();
             seat.press("5");

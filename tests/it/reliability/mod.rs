@@ -4,8 +4,13 @@
 //! Counts are small here; `OOMPH_TEST_FULL=1` runs the full ones. Figures go to standard error.
 
 pub mod gpus;
+mod guards;
 mod hostile;
+mod input;
+mod line;
 pub mod seat;
+mod secrets;
+mod soak;
 mod tailing;
 mod terminal;
 

@@ -8,7 +8,7 @@ use std::{
     process::{Child, Command, ExitStatus},
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     thread::{self, JoinHandle},
     time::{Duration, Instant},
@@ -28,6 +28,8 @@ pub struct Seat {
     master: Option<Arc<OwnedFd>>,
     seen: Arc<Mutex<Seen>>,
     looking: Arc<AtomicBool>,
+    /// Bytes a second that it reads at most.
+    speed: Arc<AtomicUsize>,
     closed: Arc<AtomicBool>,
     reader: Option<JoinHandle<()>>,
 }
@@ -64,9 +66,10 @@ impl Seat {
             bytes: Vec::new(),
         }));
         let (looking, closed) = (Arc::new(AtomicBool::new(true)), Arc::new(AtomicBool::new(false)));
+        let speed = Arc::new(AtomicUsize::new(usize::MAX));
         let reader = {
             let (master, seen) = (Arc::clone(&master), Arc::clone(&seen));
-            let (looking, closed) = (Arc::clone(&looking), Arc::clone(&closed));
+            let (looking, closed, speed) = (Arc::clone(&looking), Arc::clone(&closed), Arc::clone(&speed));
             thread::spawn(move || {
                 let mut buffer = vec![0; 65536];
                 while !closed.load(Ordering::SeqCst) {
@@ -77,8 +80,13 @@ impl Seat {
                     let mut fds = [PollFd::from_borrowed_fd(master.as_fd(), PollFlags::IN)];
                     let soon = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
                     if poll(&mut fds, Some(&soon)).is_ok_and(|n| n > 0) {
-                        match rustix::io::read(&*master, &mut buffer) {
+                        // A hundredth of a second's worth at a time.
+                        let most = (speed.load(Ordering::SeqCst) / 100).clamp(1, buffer.len());
+                        match rustix::io::read(&*master, &mut buffer[..most]) {
                             Ok(n @ 1..) => {
+                                if most < buffer.len() {
+                                    thread::sleep(Duration::from_millis(n as u64 * 10 / most as u64));
+                                }
                                 let mut seen = seen.lock().unwrap();
                                 seen.bytes.extend_from_slice(&buffer[..n]);
                                 seen.screen.process(&buffer[..n]);
@@ -90,7 +98,7 @@ impl Seat {
                 }
             })
         };
-        Self { child, master: Some(master), seen, looking, closed, reader: Some(reader) }
+        Self { child, master: Some(master), seen, looking, speed, closed, reader: Some(reader) }
     }
 
     /// oomph itself in front of a terminal.
@@ -142,6 +150,11 @@ impl Seat {
     /// The terminal stops or starts reading what is written to it.
     pub fn look(&self, looking: bool) {
         self.looking.store(looking, Ordering::SeqCst);
+    }
+
+    /// The line takes so many bytes a second.
+    pub fn throttle(&self, bytes_a_second: usize) {
+        self.speed.store(bytes_a_second, Ordering::SeqCst);
     }
 
     /// The line is lost: the terminal is gone from one moment to the next.

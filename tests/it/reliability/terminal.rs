@@ -260,7 +260,9 @@ fn resizes_of_all_sizes_are_survived() {
     seat.press("1");
     let last = Instant::now();
     seat.shows("train.log");
-    tell(&format!("V8: {storm} resizes, the last size right after {:.0?}", last.elapsed()));
+    let peak = memory_kib(seat.child.id(), "VmHWM").unwrap();
+    tell(&format!("V8: {storm} resizes, the last size right after {:.0?}, {} MiB at most", last.elapsed(), peak >> 10));
+    assert!(peak < 256 << 10, "{peak} KiB");
     seat.press("q");
     assert!(seat.end().0.success());
 }
