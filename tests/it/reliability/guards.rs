@@ -1,7 +1,7 @@
 //! The guards behind the promises: `tests/guards.toml` names for each row of `docs/reliability.md` a test and a piece of
 //! code that the test rests on. Taken out, the test must fail.
 //!
-//! In every run the list is compared with the code. `OOMPH_TEST_GUARDS=all` (or names of rows, `T1,V4`) takes each guard
+//! In every run the list is compared with the code; where it is behind, a full run fails and a small one says so. `OOMPH_TEST_GUARDS=all` (or names of rows, `T1,V4`) takes each guard
 //! out of a copy under `target/guards`, builds it, runs the test, and prints a table.
 
 use std::{
@@ -13,7 +13,7 @@ use std::{
 
 use serde::Deserialize;
 
-use super::tell;
+use super::{count, tell};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -67,10 +67,12 @@ fn each_guard_stands_in_the_code_once() {
             }
         }
     }
-    assert!(
-        wrong.is_empty(),
-        "tests/guards.toml follows the code: change its `take` to what the guard is now: {wrong:#?}"
-    );
+    let words = format!("tests/guards.toml does not follow the code: {wrong:#?}");
+    // Whoever moves a line need not mend the list at once; whoever runs everything must.
+    if !wrong.is_empty() && count(0, 1) == 0 {
+        return tell(&words);
+    }
+    assert!(wrong.is_empty(), "{words}");
 }
 
 #[test]
@@ -101,6 +103,7 @@ fn without_its_guard_each_test_fails() {
         for (path, text) in whole.iter().rev() {
             fs::write(path, text).unwrap();
         }
+        end_what_is_left(&place);
         let word = match &result {
             Ok(how) => how.clone(),
             Err(why) => format!("NO: {why}"),
@@ -151,6 +154,16 @@ fn fails(tree: &Path, target: &Path, test: &str) -> Result<String, String> {
     }
     let why = said.split("panicked at").nth(1).unwrap_or("").lines().nth(1).unwrap_or_default();
     Ok(format!("failed: {}", why.chars().filter(|c| *c != '|').take(60).collect::<String>()))
+}
+
+/// A test that fails may leave behind what it started: everything that runs from the copy ends.
+fn end_what_is_left(place: &Path) {
+    for entry in fs::read_dir("/proc").unwrap().flatten() {
+        if fs::read_link(entry.path().join("exe")).is_ok_and(|exe| exe.starts_with(place)) {
+            let pid = entry.file_name();
+            let _ = Command::new("kill").arg("-KILL").arg(pid).stderr(Stdio::null()).status();
+        }
+    }
 }
 
 fn copy(from: &Path, to: &Path) {
