@@ -23,7 +23,7 @@ use crate::{
         knobs::Knobs,
         metric::{Point, Progress},
     },
-    parse::files::AnyReader,
+    parse::{files::AnyReader, oom},
 };
 
 use gpus::Gpus;
@@ -396,7 +396,9 @@ impl Session {
     /// Judges everything found so far anew.
     fn judge(&mut self) {
         self.learn_knobs();
-        let mut incidents: Vec<_> = self.sources.values().flat_map(|source| source.live.incidents()).collect();
+        let incidents: Vec<_> = self.sources.values().flat_map(|source| source.live.incidents()).collect();
+        // Standard output and standard error may both tell of one failure.
+        let mut incidents = if self.sources.len() > 1 { oom::fold(incidents) } else { incidents };
         let mut autopsies = std::mem::take(&mut self.autopsies);
         autopsies.perform(self, &mut incidents);
         self.autopsies = autopsies;

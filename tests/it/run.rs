@@ -196,3 +196,24 @@ fn standard_input_reaches_the_child() {
     let output = child.wait_with_output().unwrap();
     assert_eq!(output.stdout, b"hello");
 }
+
+/// A script that prints what it caught, and dies of it: one failure, told where the traceback is.
+#[test]
+fn what_both_outputs_tell_is_one_failure() {
+    let state = tempfile::tempdir().unwrap();
+    let message = "CUDA out of memory. Tried to allocate 1.90 GiB. GPU 0 has a total capacity of 15.73 GiB of which 1.28 GiB \
+        is free. Including non-PyTorch memory, this process has 14.43 GiB memory in use. Of the allocated memory 11.82 GiB \
+        is allocated by PyTorch, and 2.41 GiB is reserved by PyTorch but unallocated.";
+    let script = format!(
+        "echo '{message}'; printf '%s\\n' 'Traceback (most recent call last):' '  File \"/t/train.py\", line 3, in step' \
+        '    loss.backward()' 'torch.OutOfMemoryError: {message}' >&2; exit 1"
+    );
+    shell(state.path(), &script);
+    let jsonl = oomph(state.path()).args(["export", "last", "--format", "jsonl"]).output().unwrap().stdout;
+    let lines: Vec<serde_json::Value> =
+        jsonl.split(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice(line).ok()).collect();
+    let failures: Vec<_> = lines.iter().filter(|line| line["type"] == "failure").collect();
+    assert_eq!(failures.len(), 1, "{failures:#?}");
+    assert_eq!(failures[0]["phase"]["id"], "backward");
+    assert_eq!(failures[0]["where"]["source"], "error.log");
+}

@@ -385,6 +385,10 @@ pub fn fold(all: Vec<Incident>) -> Vec<Incident> {
             if first.phase.id == PhaseId::Unknown {
                 first.phase = incident.phase.clone();
                 first.frames.clone_from(&incident.frames);
+                // The message in one file, its traceback in another: the traceback is the place to look at.
+                if first.place.source != incident.place.source && incident.phase.id != PhaseId::Unknown {
+                    first.place = incident.place.clone();
+                }
             }
             complete(&mut first.numbers, &incident.numbers);
             // ggml's second line has the exact size of the first one's; a cut one would be another.
