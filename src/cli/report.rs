@@ -6,7 +6,7 @@ use crate::{
     diagnose::fixes,
     model::{
         Bytes, Clean,
-        failure::{Diagnosis, Failure, Fix, Memory, Verdict},
+        failure::{Diagnosis, Failure, Fix, Memory, PhaseId, Verdict},
         knobs::{Knob, Knobs},
     },
     ui::report::{phase_words, verdict_words},
@@ -73,17 +73,31 @@ fn one(out: &mut String, f: &Failure, knobs: &Knobs, width: usize, paint: Paint)
         (None, Some(device)) => format!(" on GPU {device}"),
         (None, None) => String::new(),
     };
-    let _ = writeln!(out, "{} {}{on}", paint.bad(memory), phase_words(f.phase.id));
+    let phase = match f.phase.id {
+        PhaseId::Unknown => "; the text does not tell in which phase".to_string(),
+        phase => format!(" {}", phase_words(phase)),
+    };
+    let _ = writeln!(out, "{}{on}{phase}", paint.bad(memory));
     let _ = writeln!(out, "  {}", paint.dim(&place(f)));
     card(out, f, width, paint);
     let _ = writeln!(out, "\n{}", paint.bold("Why"));
-    for cause in f.causes.iter().take(3) {
+    let (found, open): (Vec<_>, Vec<_>) = f.causes.iter().partition(|cause| cause.settled_by.is_none());
+    for cause in found.iter().take(3) {
         let sure = match cause.score {
             s if s >= 0.8 => "",
             s if s >= 0.5 => "likely: ",
             _ => "perhaps: ",
         };
         wrap(out, "  ", &format!("{sure}{}", cause.summary), width, 4);
+    }
+    if found.is_empty() {
+        let _ = writeln!(out, "  Not enough data to tell. What cannot be excluded, and what would settle it:");
+    } else if !open.is_empty() {
+        let _ = writeln!(out, "  {}", paint.dim("Not enough data to exclude:"));
+    }
+    for cause in open.iter().take(2) {
+        let settled_by = cause.settled_by.as_ref().map_or("", Clean::as_str);
+        wrap(out, "    ", &format!("{} ({settled_by} would tell)", cause.summary), width, 6);
     }
     for evidence in f.phase.evidence.iter().take(1) {
         let line = evidence.line.map_or(String::new(), |l| format!("line {l}: "));

@@ -7,11 +7,11 @@ use std::collections::BTreeMap;
 
 use crate::model::{
     Clean,
-    failure::{Change, Fix, Memory, PhaseId, Verdict},
+    failure::{Cause, Change, Fix, Memory, PhaseId, Verdict},
     knobs::{Knob, Value},
 };
 
-use super::Case;
+use super::{Case, causes::fragmentation::NEARLY_FULL};
 
 /// A fix as a person would explain it.
 pub struct Spec {
@@ -125,10 +125,14 @@ pub fn spec(id: &str) -> Option<&'static Spec> {
 }
 
 /// Ids of the fixes for a case, best first.
-fn choose(case: &Case<'_>, causes: &[&str]) -> Vec<&'static str> {
+fn choose(case: &Case<'_>, causes: &[Cause]) -> Vec<&'static str> {
     let i = case.incident;
     let kind = i.kind.as_str();
-    let first = causes.first().copied().unwrap_or("unknown");
+    let found = |id: &str| causes.iter().any(|c| c.id == id && c.settled_by.is_none());
+    // On a card that is full whatever the order of its blocks, the next levers come before the allocator's.
+    let full = super::causes::filled(case).is_some_and(|f| f > NEARLY_FULL);
+    let leads = |c: &&Cause| c.settled_by.is_none() && !(full && c.id == "fragmentation");
+    let first = causes.iter().find(leads).map_or("unknown", |c| c.id);
     let dataloader =
         i.phase.id == PhaseId::Dataloader || i.context.iter().any(|l| l.text.as_str().contains("DataLoader"));
     match i.memory {
@@ -150,7 +154,10 @@ fn choose(case: &Case<'_>, causes: &[&str]) -> Vec<&'static str> {
         _ if kind.starts_with("jax.") => vec!["reduce_batch", "other", "more_gpus"],
         _ if kind.starts_with("tf.") => vec!["reduce_batch", "reduce_seq_len", "other"],
         _ => match first {
-            "other_process" => vec!["kill_other_process", "reduce_batch", "lower_gpu_memory_utilization"],
+            "other_process" if engine(case) => {
+                vec!["kill_other_process", "lower_gpu_memory_utilization", "reduce_batch", "grad_checkpointing"]
+            }
+            "other_process" => vec!["kill_other_process", "reduce_batch", "grad_checkpointing", "more_gpus"],
             "fragmentation" => vec![
                 "expandable_segments",
                 "reduce_batch",
@@ -192,6 +199,12 @@ fn choose(case: &Case<'_>, causes: &[&str]) -> Vec<&'static str> {
             ],
         },
     };
+    if kind == "torch.cuda.bare" && first == "unknown" {
+        ids.insert(1, "kill_other_process");
+    }
+    if found("fragmentation") && !ids.contains(&"expandable_segments") {
+        ids.insert(2.min(ids.len()), "expandable_segments");
+    }
     if i.phase.id == PhaseId::Eval {
         ids.insert(0, "eval_accumulation");
         ids.insert(2.min(ids.len()), "torch_no_grad");
@@ -219,6 +232,16 @@ fn choose(case: &Case<'_>, causes: &[&str]) -> Vec<&'static str> {
         }
     });
     ids
+}
+
+/// An inference engine has a part in it: the text or the settings name one.
+fn engine(case: &Case<'_>) -> bool {
+    let names = |text: &str| text.contains("vllm") || text.contains("vLLM") || text.contains("sglang");
+    case.knobs.bool(Knob::UseVllm) == Some(true)
+        || case.knobs.str(Knob::Trainer) == Some("vllm")
+        || case.knobs.f64(Knob::VllmGpuMemoryUtilization).is_some()
+        || case.incident.frames.iter().any(|f| names(f.file.as_str()))
+        || case.incident.context.iter().any(|l| names(l.text.as_str()))
 }
 
 /// False where a setting says that there is nothing left to gain.
@@ -314,7 +337,7 @@ pub fn halve_batch(case: &Case<'_>, times: u32) -> Vec<(Knob, Value)> {
 }
 
 /// Every fix for a case, best first; sizes are filled in by the plan.
-pub fn fixes(case: &Case<'_>, causes: &[&str]) -> Vec<Fix> {
+pub fn fixes(case: &Case<'_>, causes: &[Cause]) -> Vec<Fix> {
     choose(case, causes).into_iter().filter_map(|id| Some(fix(case, spec(id)?))).collect()
 }
 

@@ -18,11 +18,17 @@ pub fn weigh(case: &Case<'_>, causes: &mut Vec<Cause>) {
         match (incident.memory, curve.shape) {
             (Memory::Gpu, Shape::Growth { .. }) => {
                 causes.retain(|cause| cause.id != "leak_growth" && cause.id != "unknown");
-                causes.push(Cause { id: "leak_growth", score: 0.9, evidence: vec![told], summary: text });
+                causes.push(Cause {
+                    id: "leak_growth",
+                    score: 0.9,
+                    evidence: vec![told],
+                    summary: text,
+                    settled_by: None,
+                });
             }
             (Memory::Gpu, Shape::Spike { .. } | Shape::Level) => {
                 // The guess that memory may have grown was for want of a curve.
-                causes.retain(|cause| cause.id != "leak_growth" || cause.score > 0.5);
+                causes.retain(|cause| cause.id != "leak_growth" || cause.settled_by.is_none());
                 evidence.push(told);
             }
             _ => evidence.push(told),

@@ -1,10 +1,11 @@
 //! Judges incidents: causes with evidence, fixes in the framework's words, a plan. Pure; no IO, no rendering.
 
 pub mod allocations;
-mod causes;
+pub mod causes;
 pub mod fixes;
 mod measured;
 mod plan;
+pub mod prose;
 
 use crate::model::{
     Bytes, Clean,
@@ -38,8 +39,7 @@ fn judge(case: Case<'_>) -> Failure {
 /// The fixes and the plan for the causes of a case.
 fn conclude(case: &Case<'_>, causes: Vec<Cause>) -> Failure {
     let i = case.incident;
-    let ids: Vec<&str> = causes.iter().map(|c| c.id).collect();
-    let mut fixes = fixes::fixes(case, &ids);
+    let mut fixes = fixes::fixes(case, &causes);
     let plan = plan::plan(case, None, &mut fixes);
     Failure {
         is_oom: i.is_oom,
@@ -51,7 +51,7 @@ fn conclude(case: &Case<'_>, causes: Vec<Cause>) -> Failure {
         numbers: i.numbers.clone(),
         other_processes: i.other_processes.clone(),
         phase: i.phase.clone(),
-        summary: summary(i, causes.first().map(|c| c.summary.as_str())),
+        summary: summary(i, causes.first().filter(|c| c.settled_by.is_none()).map(|c| c.summary.as_str())),
         causes,
         fixes,
         plan,

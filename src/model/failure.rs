@@ -92,6 +92,9 @@ pub struct Cause {
     pub evidence: Vec<Evidence>,
     /// One sentence for people.
     pub summary: Clean,
+    /// For a cause that was not found but cannot be excluded: what would settle it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub settled_by: Option<Clean>,
 }
 
 /// One setting that a fix changes, and how to type it in each framework.

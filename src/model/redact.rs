@@ -204,12 +204,22 @@ fn entropy(value: &[u8]) -> f64 {
     counts.iter().filter(|c| **c > 0).map(|c| f64::from(*c) / n).map(|p| -p * p.log2()).sum()
 }
 
-/// `text` with secrets as `***`, and home folders as `~`: for exports and the clipboard.
+/// `text` with secrets as `***`, home folders as `~`, and without people's addresses: for exports and the clipboard.
 pub fn text(text: &str) -> String {
+    static PEOPLE: LazyLock<regex::Regex> = LazyLock::new(|| {
+        // An e-mail address; a shell's prompt (`anna@gpu07:~/run$`); a name that a variable or a flag gives.
+        regex::Regex::new(r"[\w.+-]+@(?:[\w-]+\.)+[A-Za-z]{2,}\b|\b[\w.-]+@[\w.-]+(?<end>:[~/])|(?<name>\b(?:USER|LOGNAME|USERNAME|user_name|username)['\x22]?\s*[=:]\s*['\x22]?)[\w.-]+")
+            .expect("the pattern is tested")
+    });
     static HOME: LazyLock<regex::Regex> = LazyLock::new(|| {
         regex::Regex::new(r"(?:/home/|/Users/|[A-Z]:\\Users\\)[^/\\\s:'\x22]+|/root\b").expect("the pattern is tested")
     });
-    HOME.replace_all(&line(text), "~").into_owned()
+    let text = line(text);
+    let text = PEOPLE.replace_all(&text, |c: &regex::Captures<'_>| {
+        let part = |name: &str| c.name(name).map_or("", |m| m.as_str());
+        format!("{}***{}", part("name"), part("end"))
+    });
+    HOME.replace_all(&text, "~").into_owned()
 }
 
 /// The same for a text of several lines, in which a key may go on from line to line.
@@ -503,6 +513,15 @@ mod tests {
     fn home_folders_go() {
         assert_eq!(text("File \"/home/anna/train.py\", line 3"), "File \"~/train.py\", line 3");
         assert_eq!(text("/root/x /Users/bob/y"), "~/x ~/y");
+    }
+
+    #[test]
+    fn people_go() {
+        assert_eq!(text("mail anna.b+x@uni-of.example.edu now"), "mail *** now");
+        assert_eq!(text("(env) anna@gpu07:~/run$ python train.py"), "(env) ***:~/run$ python train.py");
+        assert_eq!(text("USER=anna HOME=/home/anna"), "USER=*** HOME=~");
+        assert_eq!(text("pip install x@git+https://github.com/a/b"), "pip install x@git+https://github.com/a/b");
+        assert_eq!(text("y = a @ b; @torch.no_grad()"), "y = a @ b; @torch.no_grad()");
     }
 
     #[test]

@@ -13,6 +13,7 @@ pub mod frames;
 pub mod metrics;
 pub mod number;
 pub mod oom;
+mod phase;
 pub mod pickle;
 pub(crate) mod prefix;
 mod runs;

@@ -71,6 +71,11 @@ fn of_failure(failure: &Failure) -> Vec<Proof> {
         Leads::Screen(Screen::Diagnosis),
     ));
     for cause in &failure.causes {
+        if let Some(settled_by) = &cause.settled_by {
+            let text = format!("not enough data for {}: {settled_by} would settle it", cause_words(cause.id));
+            all.push(proof(Tone::Quiet, &text, Leads::Screen(Screen::Diagnosis)));
+            continue;
+        }
         let text = format!("{} {}: {}", percent(cause.score), cause_words(cause.id), cause.summary);
         all.push(proof(Tone::Warning, &text, Leads::Screen(Screen::Diagnosis)));
         for evidence in &cause.evidence {

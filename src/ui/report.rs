@@ -2,10 +2,13 @@
 
 use std::fmt::Write as _;
 
-use crate::model::{
-    Bytes,
-    failure::{Change, Diagnosis, Failure, Fix, PhaseId, Verdict},
-    knobs::{Knob, Knobs},
+use crate::{
+    diagnose::fixes,
+    model::{
+        Bytes,
+        failure::{Diagnosis, Failure, Fix, PhaseId, Verdict},
+        knobs::{Knob, Knobs},
+    },
 };
 
 /// What the job was doing, to stand after "died".
@@ -24,7 +27,7 @@ pub fn phase_words(phase: PhaseId) -> &'static str {
         PhaseId::KvCacheInit => "when the KV cache was set up",
         PhaseId::WeightSync => "while weights were synchronised",
         PhaseId::Dataloader => "in the data loader",
-        PhaseId::Unknown => "at a place that the log does not tell",
+        PhaseId::Unknown => "in a phase that the log does not tell",
     }
 }
 
@@ -48,22 +51,10 @@ pub fn cause_words(id: &str) -> &str {
     }
 }
 
-/// The frameworks in which a change can be spelt, the user's own first.
-fn trainer_first(knobs: &Knobs) -> Option<&str> {
-    knobs.str(Knob::Trainer)
-}
-
-/// How a change is typed in the user's framework; the knob itself where that is not known.
-pub fn how(change: &Change, knobs: &Knobs) -> String {
-    let own = trainer_first(knobs).and_then(|trainer| change.how.get(trainer));
-    let any = own.or_else(|| change.how.get("trl")).or_else(|| change.how.values().next());
-    any.map_or_else(|| format!("{}: {}", change.knob.as_str(), change.to), ToString::to_string)
-}
-
-/// Everything that a fix wants typed, a line each.
+/// Everything that a fix wants typed, a line each: in the user's framework, else in plain PyTorch's words.
 pub fn words_of(fix: &Fix, knobs: &Knobs) -> Vec<String> {
-    let changes = fix.changes.iter().map(|change| how(change, knobs));
-    changes.chain(fix.commands.iter().map(ToString::to_string)).collect()
+    let typed = fixes::spec(fix.id).and_then(|spec| fixes::how(spec, knobs.str(Knob::Trainer)));
+    typed.map(|(_, how)| how.to_string()).into_iter().chain(fix.commands.iter().map(ToString::to_string)).collect()
 }
 
 /// What the chosen fixes want typed; without a choice, the plan's command, else the first fix.
@@ -107,7 +98,7 @@ pub fn markdown(diagnosis: &Diagnosis, knobs: &Knobs) -> String {
         let _ = writeln!(
             out,
             "Where: {} line {}{}, {}.\n",
-            place.source,
+            if place.source.is_empty() { "the text," } else { place.source.as_str() },
             place.line,
             failure.rank.map(|r| format!(", rank {r}")).unwrap_or_default(),
             phase_words(failure.phase.id)
@@ -129,6 +120,15 @@ pub fn markdown(diagnosis: &Diagnosis, knobs: &Knobs) -> String {
             out.push('\n');
         }
         for cause in &failure.causes {
+            if let Some(settled_by) = &cause.settled_by {
+                let _ = writeln!(
+                    out,
+                    "* not enough data to tell: **{}** ({}). What would settle it: {settled_by}.",
+                    cause_words(cause.id),
+                    cause.summary
+                );
+                continue;
+            }
             let _ = writeln!(out, "* **{}**: {}", cause_words(cause.id), cause.summary);
             for evidence in &cause.evidence {
                 let line = evidence.line.map(|l| format!("line {l}: ")).unwrap_or_default();
@@ -137,7 +137,8 @@ pub fn markdown(diagnosis: &Diagnosis, knobs: &Knobs) -> String {
         }
         if !failure.fixes.is_empty() {
             out.push_str("\n| fix | type | saves | predicted peak | | cost |\n|---|---|---:|---:|---|---|\n");
-            for fix in &failure.fixes {
+            // What the message itself asks for is worth a row only where something is to be typed.
+            for fix in failure.fixes.iter().filter(|f| f.id != "other" || !f.commands.is_empty()) {
                 let size = |bytes: Option<u64>| bytes.map_or_else(|| "?".to_string(), |b| Bytes(b).to_string());
                 let typed = words_of(fix, knobs).join("`<br>`").replace('|', "\\|");
                 let _ = writeln!(

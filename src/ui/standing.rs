@@ -217,7 +217,10 @@ fn waiting(session: &Session) -> Standing {
 
 /// What to say of a run that died of memory.
 fn died(failure: &Failure) -> Standing {
-    use crate::model::{Bytes, failure::Memory};
+    use crate::model::{
+        Bytes,
+        failure::{Memory, PhaseId},
+    };
     let numbers = &failure.numbers;
     let place = match (failure.memory, failure.device) {
         (Memory::Gpu, Some(device)) => format!("GPU {device}"),
@@ -227,7 +230,10 @@ fn died(failure: &Failure) -> Standing {
         (Memory::None, _) => "memory".to_string(),
     };
     let rank = failure.rank.map(|r| format!("rank {r}, ")).unwrap_or_default();
-    let phase = super::report::phase_words(failure.phase.id);
+    let phase = match failure.phase.id {
+        PhaseId::Unknown => String::new(),
+        phase => format!(" {}", super::report::phase_words(phase)),
+    };
     let asked = match (numbers.requested_bytes, numbers.free_bytes) {
         (Some(asked), Some(free)) => {
             format!(": {} GiB asked, {} GiB free", gib(Bytes(asked)), gib(Bytes(free)))
@@ -235,7 +241,7 @@ fn died(failure: &Failure) -> Standing {
         (Some(asked), None) => format!(": {} GiB asked", gib(Bytes(asked))),
         _ => String::new(),
     };
-    let mut standing = Standing::new(Tone::Critical, &format!("died of memory: {rank}{place} was full {phase}{asked}"))
+    let mut standing = Standing::new(Tone::Critical, &format!("died of memory: {rank}{place} was full{phase}{asked}"))
         .on(Screen::Diagnosis);
     standing.line = Some(failure.place.line).filter(|l| *l > 0);
     standing

@@ -10,7 +10,7 @@ use crate::{
         failure::{Evidence, Memory, Numbers, Phase, PhaseId, Place},
         incident::Incident,
     },
-    parse::{text::TextLine, traceback},
+    parse::{phase, text::TextLine, traceback},
 };
 
 use super::{
@@ -301,7 +301,7 @@ fn surround(incident: &mut Incident, source: &Clean, lines: &[TextLine], nth: us
         }
     }
     if incident.phase.id == PhaseId::Unknown {
-        incident.phase = traceback::phase(&frames);
+        incident.phase = phase::phase(&frames);
     }
     incident.frames = frames;
     let around =
@@ -401,6 +401,7 @@ pub fn fold(all: Vec<Incident>) -> Vec<Incident> {
         }
         out.push(incident);
     }
+    unwrap_wrapped(&mut out);
     if out.iter().any(|i| i.is_oom) {
         // What is no lack of memory beside one that is: its echo.
         let echoes: Vec<Evidence> = out
@@ -429,6 +430,35 @@ pub fn fold(all: Vec<Incident>) -> Vec<Incident> {
     }
     out.truncate(20);
     out
+}
+
+/// Lines within which the text that a wrapper announces (`Original Traceback`) ends.
+const WRAPPED: u64 = 400;
+
+/// `Caught OutOfMemoryError in replica 1 on device 1.` is what a worker's failure is handed on as: the failure itself
+/// stands in the text after it, and is the same one.
+fn unwrap_wrapped(all: &mut Vec<Incident>) {
+    let wrapper = |i: &Incident| i.kind.as_str() == "torch.cuda.wrapped";
+    let wrappers: Vec<Incident> = all.iter().filter(|i| wrapper(i)).cloned().collect();
+    for outer in wrappers {
+        let inside = |i: &&mut Incident| {
+            !wrapper(i)
+                && i.is_oom
+                && i.kind.as_str().starts_with("torch.")
+                && i.place.source == outer.place.source
+                && i.place.line >= outer.place.line
+                && i.place.line - outer.place.line <= WRAPPED
+        };
+        let Some(inner) = all.iter_mut().find(inside) else { continue };
+        inner.device = inner.device.or(outer.device);
+        inner.rank = inner.rank.or(outer.rank);
+        if inner.phase.id == PhaseId::Unknown {
+            inner.phase = outer.phase.clone();
+            inner.frames.clone_from(&outer.frames);
+        }
+        inner.echoes.push(Evidence { line: Some(outer.place.line), text: outer.message.clone() });
+        all.retain(|i| !(wrapper(i) && i.place == outer.place));
+    }
 }
 
 fn same_failure(a: &Incident, b: &Incident) -> bool {

@@ -238,11 +238,12 @@ fn evidences(page: &mut Page, app: &App, failure: &Failure, first: usize, width:
     for line in &failure.phase.evidence {
         evidence(page, app, line.line, line.text.as_str(), first, width, theme);
     }
-    if !failure.causes.is_empty() {
+    let (found, open): (Vec<_>, Vec<_>) = failure.causes.iter().partition(|cause| cause.settled_by.is_none());
+    if !found.is_empty() {
         page.blank();
         page.heading("Why", theme);
     }
-    for cause in &failure.causes {
+    for cause in found {
         page.row(Line::from(vec![
             Span::styled(format!("  {:>4}  ", percent(cause.score)), theme.muted),
             Span::styled(fit(&sentence(cause_words(cause.id)), width.saturating_sub(8), ""), theme.bright),
@@ -252,6 +253,17 @@ fn evidences(page: &mut Page, app: &App, failure: &Failure, first: usize, width:
         }
         for line in &cause.evidence {
             evidence(page, app, line.line, line.text.as_str(), first, width, theme);
+        }
+    }
+    if !open.is_empty() {
+        page.blank();
+        page.heading("Not enough data to tell", theme);
+    }
+    for cause in open {
+        page.text(&sentence(cause_words(cause.id)), 2, width, theme.bright);
+        page.text(&sentence(cause.summary.as_str()), 8, width, theme.text);
+        if let Some(settled_by) = &cause.settled_by {
+            page.text(&format!("What would settle it: {settled_by}"), 8, width, theme.muted);
         }
     }
     if !failure.other_processes.is_empty() {
