@@ -148,6 +148,7 @@ fn choose(case: &Case<'_>, causes: &[Cause]) -> Vec<&'static str> {
     let mut ids: Vec<&'static str> = match kind {
         "vllm.kv.max_seq_len" | "vllm.kv.need_gib" => vec!["lower_max_model_len", "other", "more_gpus"],
         "vllm.startup.free_below_util" => vec!["kill_other_process", "lower_gpu_memory_utilization", "other"],
+        "vllm.startup.sampler" => vec!["other", "lower_gpu_memory_utilization", "more_gpus"],
         "vllm.cumem" => vec!["lower_gpu_memory_utilization", "vllm_sleep", "reduce_batch", "cpu_offload"],
         "vllm.kv.no_blocks" | "sglang.mem_fraction" => vec!["other", "lower_max_model_len", "more_gpus"],
         "ggml.cuda_alloc" => vec!["other", "qlora", "lower_max_model_len", "more_gpus"],
@@ -202,7 +203,8 @@ fn choose(case: &Case<'_>, causes: &[Cause]) -> Vec<&'static str> {
     if kind == "torch.cuda.bare" && first == "unknown" {
         ids.insert(1, "kill_other_process");
     }
-    if found("fragmentation") && !ids.contains(&"expandable_segments") {
+    if found("fragmentation") && first != "fragmentation" && kind.starts_with("torch.") {
+        ids.retain(|id| *id != "expandable_segments");
         ids.insert(2.min(ids.len()), "expandable_segments");
     }
     if i.phase.id == PhaseId::Eval {
@@ -375,6 +377,7 @@ fn other(case: &Case<'_>) -> Option<&'static str> {
         "vllm.kv.no_blocks" | "vllm.kv.max_seq_len" | "vllm.kv.need_gib" => {
             "raise gpu_memory_utilization: at the start vLLM needs a larger share, not a smaller one"
         }
+        "vllm.startup.sampler" => "lower --max-num-seqs (256 sequences at once is the default)",
         "sglang.mem_fraction" => "raise --mem-fraction-static at start-up; lower it for failures while serving",
         "ggml.cuda_alloc" => "fewer layers on the GPU (-ngl), a smaller quantisation, a shorter context (-c)",
         "jax.xla.resource_exhausted" => {

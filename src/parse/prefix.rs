@@ -106,6 +106,11 @@ pub fn find(line: &[u8]) -> Prefix {
         if text.last() == Some(&b':') && is_counter(text) {
             break;
         }
+        // `train.py:38` is a logger's place; before `in main`, or alone in its row, it is a frame of rich's traceback.
+        let after = rest.get(blanks + text.len()..).unwrap_or_default();
+        if (after.is_empty() || after.starts_with(b"in ")) && memchr::memmem::find(text, b".py:").is_some() {
+            break;
+        }
         let rank = RANK.captures(text).and_then(|c| {
             let number = c.iter().skip(1).flatten().next()?;
             std::str::from_utf8(number.as_bytes()).ok()?.parse().ok()

@@ -31,16 +31,36 @@ static NUMBERED_BARE: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"^\s*(\d{1,
 static REPEATED: LazyLock<Regex> =
     LazyLock::new(|| Regex::new(r"\s*\[repeated \d+x across cluster\].*$").expect("tested"));
 
+/// A key of Kubernetes' events.
+const REASON: &[u8] = b"\"reason\"";
+
 /// Reads the lines of `raw`, whose first byte stands at `byte` in line `number` of the original.
 pub fn lines(raw: &[u8], number: u64, byte: u64) -> Vec<TextLine> {
-    let mut out = Vec::new();
+    let mut out: Vec<TextLine> = Vec::new();
     let mut rows = Vec::new();
     let mut at = byte;
+    let mut unfinished = false;
     for (nth, line) in raw.split(|b| *b == b'\n').enumerate() {
         for frame in line.split(|b| *b == b'\r') {
             if frame.trim_ascii().is_empty() {
                 continue;
             }
+            // What a collector wrapped says several lines, or a part of one.
+            if let Some((rank, said)) = wrapped(frame) {
+                for part in said.split_inclusive('\n') {
+                    let text = unmark(part.trim_end_matches(['\n', '\r']));
+                    if let Some((last, row)) = out.last_mut().zip(rows.last_mut()).filter(|_| unfinished) {
+                        last.text.push_str(&text);
+                        *row = Row::of(&last.text);
+                    } else {
+                        rows.push(Row::of(&text));
+                        out.push(TextLine { number: number + nth as u64, byte: at, rank, text, open: false });
+                    }
+                    unfinished = !part.ends_with('\n');
+                }
+                continue;
+            }
+            unfinished = false;
             let raw = String::from_utf8_lossy(frame);
             let text = unmark(&raw);
             // A box has an edge of its own.
@@ -76,7 +96,7 @@ fn parts(line: &TextLine) -> Vec<TextLine> {
     let texts = unfold(&line.text).into_iter().map(|text| strip(&text));
     let said = texts.filter(|(_, text)| !text.trim().is_empty());
     let mut all: Vec<TextLine> =
-        said.map(|(rank, text)| TextLine { rank, text, open: false, ..line.clone() }).collect();
+        said.map(|(rank, text)| TextLine { rank: rank.or(line.rank), text, open: false, ..line.clone() }).collect();
     if let Some(last) = all.last_mut() {
         last.open = line.open;
     }
@@ -114,7 +134,10 @@ fn join_rows(lines: &mut Vec<TextLine>, rows: &[Row]) {
     let padded = rows.len() > 2 && rows.iter().filter(|r| r.whole == edge).count() * 10 >= rows.len() * 9;
     let full = |r: &Row| if padded { r.trimmed + 1 >= edge } else { r.whole == edge };
     // A single row at the edge may be the longest line and no more, unless the next one goes on in the middle of a word.
-    let sure = rows.iter().filter(|r| full(r)).count() >= 2;
+    // The same row again proves nothing.
+    let mut at_edge = lines.iter().zip(rows).filter(|(_, row)| full(row)).map(|(line, _)| line.text.as_str());
+    let one = at_edge.next();
+    let sure = at_edge.any(|text| Some(text) != one);
     let goes_on = |text: &str| {
         let middle = |c: char| c.is_lowercase() || c.is_ascii_digit() || "/._,;)".contains(c);
         (sure || text.starts_with(middle) && !LABEL.is_match(text))
@@ -137,6 +160,30 @@ fn join_rows(lines: &mut Vec<TextLine>, rows: &[Row]) {
         }
     }
     *lines = out;
+}
+
+/// What a collector wrapped in JSON, with the rank that a prefix before it names. An event of Kubernetes has more to say
+/// than its message, and stays as it is.
+fn wrapped(frame: &[u8]) -> Option<(Option<u32>, String)> {
+    let brace = memchr::memchr(b'{', frame)?;
+    if memchr::memmem::find(frame, REASON).is_some() {
+        return None;
+    }
+    if let Some(said) = super::frames::wrapped(frame) {
+        return Some((None, said));
+    }
+    if brace > 120 {
+        return None;
+    }
+    let (rank, text) = strip(&unmark(&String::from_utf8_lossy(frame)));
+    text.starts_with('{').then(|| super::frames::wrapped(text.as_bytes())).flatten().map(|said| (rank, said))
+}
+
+/// What stands in a row of a box; `None` where there is no box.
+fn unbox(text: &str) -> Option<&str> {
+    const EDGES: [char; 11] = ['│', '┃', '║', '╭', '╰', '╮', '╯', '─', '━', '├', '┤'];
+    let text = text.trim();
+    text.starts_with(['│', '┃', '║', '╭', '╰']).then(|| text.trim_matches(EDGES))
 }
 
 /// Takes away escapes, HTML, Markdown and box characters.
@@ -165,9 +212,16 @@ fn unmark(text: &str) -> String {
             .replace(['‘', '’'], "'")
             .replace(['“', '”'], "\"")
             .replace(['\u{200b}', '\u{feff}'], "");
-        let boxed = text.trim_start().starts_with(['│', '┃', '║', '╭', '╰', '❱']);
-        if boxed {
-            text = text.trim().trim_matches(['│', '┃', '║', '╭', '╰', '╮', '╯', '─', '━', '❱']).to_string();
+        // Full-width signs of a page that was translated or typed in Chinese or Japanese.
+        for (wide, plain) in
+            [('：', ":"), ('．', "."), ('。', "."), ('，', ","), ('；', ";"), ('（', "("), ('）', ")"), ('＞', ">")]
+        {
+            if text.contains(wide) {
+                text = text.replace(wide, plain);
+            }
+        }
+        if let Some(inside) = unbox(&text) {
+            text = inside.to_string();
         }
     }
     if text.contains("**") || text.contains('`') {
@@ -191,6 +245,7 @@ fn unfold(text: &str) -> Vec<String> {
 fn strip(text: &str) -> (Option<u32>, String) {
     let found = prefix::find(text.as_bytes());
     let rest = text.get(found.end..).unwrap_or(text).trim_end();
+    let rest = if found.end > 0 { unbox(rest).unwrap_or(rest).trim_end() } else { rest };
     (found.rank, REPEATED.replace(rest, "").into_owned())
 }
 
@@ -293,6 +348,10 @@ mod tests {
         );
         check("\x1b[31mred\x1b[0m", &[(None, "red")]);
         check("│ boxed text │", &[(None, " boxed text")]);
-        check("{\"log\":\"a\\nb\"}", &[(None, "{\"log\":\"a"), (None, "b\"}")]);
+        check("{\"log\":\"a\\nb\"}", &[(None, "a"), (None, "b")]);
+        // Docker parts a line after 16 KiB.
+        check("{\"log\":\"one \"}\n{\"log\":\"line\\n\"}\n{\"log\":\"two\\n\"}", &[(None, "one line"), (None, "two")]);
+        check("{\"log\":\"a\\nb\", cut", &[(None, "{\"log\":\"a"), (None, "b\", cut")]);
+        check("显存不足：CUDA out of memory．（GPU 0；", &[(None, "显存不足:CUDA out of memory.(GPU 0;")]);
     }
 }

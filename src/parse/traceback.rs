@@ -22,23 +22,104 @@ static CARETS: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"^[\s|]*[\^~]+[\s\
 static ERROR: LazyLock<Regex> =
     LazyLock::new(|| Regex::new(r"^\s*[\w.]*(?:Error|Exception|Exit|Interrupt)\b").expect("tested"));
 
+/// A frame's head in rich's boxes, where the width of the box may have parted it anywhere: `/path/file.py:830 in` and
+/// `forward` in the next row.
+static RICH: LazyLock<Regex> = LazyLock::new(|| {
+    Regex::new(r"^\s*(?<file>(?:[~/]|[A-Z]:\\)\S*?\.py):(?<line>\d+) in (?<function>[\w.<>]+)\s*$").expect("tested")
+});
+/// The line that a notebook or rich points at: `❱ 830 │ logits = …`, `---> 12 model = …`.
+static POINTED: LazyLock<Regex> =
+    LazyLock::new(|| Regex::new(r"^\s*(?:❱\s*(?:\d+)?|-{2,}>\s*\d+)[\s│|]*(?<code>\S.*?)[\s│]*$").expect("tested"));
+/// Rows that rich and notebooks show of a file around the line, at most.
+const SHOWN: usize = 14;
+
 /// Frames among `lines`, outermost first.
 pub fn frames(lines: &[TextLine]) -> Vec<Frame> {
     let mut found = Vec::new();
     for (nth, line) in lines.iter().enumerate() {
-        let Some(c) = FRAME.captures(&line.text).or_else(|| IPYTHON.captures(&line.text)) else { continue };
-        let code = lines[nth + 1..]
+        let parted;
+        let head = FRAME.captures(&line.text).or_else(|| IPYTHON.captures(&line.text));
+        let (c, after) = match head {
+            Some(c) => (c, nth + 1),
+            None if line.text.trim_start().starts_with(['/', '~']) => {
+                let Some(next) = lines.get(nth + 1) else { continue };
+                let (row, rest) = (line.text.trim_end(), next.text.trim());
+                let gap = if row.ends_with(" in") || rest.starts_with("in ") { " " } else { "" };
+                parted = format!("{row}{gap}{rest}");
+                match RICH.captures(&parted) {
+                    Some(c) => (c, nth + 2),
+                    None => continue,
+                }
+            }
+            None => continue,
+        };
+        let rest = lines.get(after..).unwrap_or_default();
+        // A stripped prefix may have taken the indentation of all lines with it.
+        let quoted = rest
             .iter()
             .find(|l| !CARETS.is_match(&l.text))
-            // A stripped prefix may have taken the indentation of all lines with it.
             .filter(|l| l.text.starts_with(' ') || !line.text.starts_with(' ') && !ERROR.is_match(&l.text))
-            .filter(|l| !FRAME.is_match(&l.text));
+            .filter(|l| !FRAME.is_match(&l.text))
+            .map(|l| l.text.trim());
+        let pointed = rest
+            .iter()
+            .take(SHOWN)
+            .take_while(|l| !FRAME.is_match(&l.text) && !IPYTHON.is_match(&l.text))
+            .find_map(|l| POINTED.captures(&l.text)?.name("code"))
+            .map(|m| m.as_str());
         found.push(Frame {
             line: line.number,
             file: Clean::new(c.name("file").map_or("", |m| m.as_str())),
             function: Clean::new(c.name("function").map_or("", |m| m.as_str()).trim_end_matches("()")),
-            code: Clean::new(code.map_or("", |l| l.text.trim())),
+            code: Clean::new(pointed.or(quoted).unwrap_or_default()),
         });
     }
     found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(raw: &str, want: &[(&str, &str, &str)]) {
+        let lines = crate::parse::text::lines(raw.as_bytes(), 1, 0);
+        let got = frames(&lines);
+        let got: Vec<_> = got.iter().map(|f| (f.file.as_str(), f.function.as_str(), f.code.as_str())).collect();
+        assert_eq!(got, want, "{lines:#?}");
+    }
+
+    #[test]
+    fn frames_of_python_rich_and_notebooks() {
+        check(
+            "Traceback (most recent call last):\n  File \"a.py\", line 3, in f\n    g(x)\n    ^^^^\n  File \"b.py\", line 4, in g\n    h(x)\n",
+            &[("a.py", "f", "g(x)"), ("b.py", "g", "h(x)")],
+        );
+        check(
+            "╭───── Traceback (most recent call last) ─────╮\n\
+             │ /root/axolotl/src/axolotl/cli/train.py:38   │\n\
+             │ in do_cli                                   │\n\
+             │                                             │\n\
+             │   35 │   │   return do_train(cfg)           │\n\
+             │ ❱ 38 │   train(cfg=cfg)                     │\n\
+             │                                             │\n\
+             │ /root/lib/python3.10/site-packages/transfor │\n\
+             │ mers/modeling_llama.py:830 in forward       │\n\
+             │                                             │\n\
+             │   827 │   │   │   logits = torch.cat(x)     │\n\
+             │ ❱ 830 │   │   logits = logits.float()       │\n\
+             ╰─────────────────────────────────────────────╯\n",
+            &[
+                ("/root/axolotl/src/axolotl/cli/train.py", "do_cli", "train(cfg=cfg)"),
+                (
+                    "/root/lib/python3.10/site-packages/transformers/modeling_llama.py",
+                    "forward",
+                    "logits = logits.float()",
+                ),
+            ],
+        );
+        check(
+            "Cell In[3], line 1\n----> 1 main()\n\nFile /x/models/net.py:12, in Net.forward(self, x)\n     10 def forward(self, x):\n---> 12     return self.conv(x)\n",
+            &[("/x/models/net.py", "Net.forward", "return self.conv(x)")],
+        );
+    }
 }

@@ -105,7 +105,12 @@ const MANGLINGS: &[Mangling] = &[
 fn lost(case: &str, mangling: &str) -> bool {
     match mangling {
         // The text itself has numbers before its lines, or columns that mean something.
-        "numbered 1." | "numbered ]" => matches!(case, "article-numbered-lines"),
+        "numbered 1." | "numbered ]" => matches!(case, "article-numbered-lines" | "k8s-json-lines" | "rich-box"),
+        // A line of JSON or a row of a box that a terminal parted is none any more; JSON in JSON, a box in a box.
+        "wrapped at 80" | "wrapped at 99" | "wrapped at 80, rows padded" => {
+            matches!(case, "k8s-json-lines" | "rich-box" | "pin-memory-thread-oom")
+        }
+        "docker JSON" | "rich box" => matches!(case, "k8s-json-lines" | "rich-box"),
         // A prefix of another rank before the rank's own.
         "rank prefix" | "Slurm label" | "three prefixes" => case == "two-failures",
         _ => false,
@@ -118,7 +123,9 @@ fn the_answer_survives_mangling() {
     let mut tried = 0;
     for (case, text) in cases() {
         let want = essence(&judge(&text));
-        for (name, mangle) in MANGLINGS.iter().filter(|(name, _)| !lost(&case, name)) {
+        // Of cases that differ in their frames alone, some manglings tell as much as all.
+        let some = if case.starts_with("phase-") { 6 } else { 1 };
+        for (name, mangle) in MANGLINGS.iter().step_by(some).filter(|(name, _)| !lost(&case, name)) {
             tried += 1;
             let got = essence(&judge(&mangle(&text)));
             if got != want {

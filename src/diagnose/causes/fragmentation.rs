@@ -22,6 +22,15 @@ pub(in crate::diagnose) const NEARLY_FULL: f64 = 0.9;
 
 pub(super) fn check(case: &Case<'_>) -> Verdict {
     let n = &case.incident.numbers;
+    if let (Some(requested), Some(largest)) = (n.requested_bytes, case.incident.details.get("largest_free_bytes")) {
+        let summary = format!(
+            "{} are free, but the largest piece of it is {}: less than the {} asked for",
+            n.free_bytes.map_or("enough".into(), |b| Bytes(b).to_string()),
+            Bytes(*largest as u64),
+            Bytes(requested)
+        );
+        return found(0.85, vec![message(case)], summary);
+    }
     let (Some(requested), Some(unused), Some(limit)) = (n.requested_bytes, unused(case), limit(n)) else {
         return Verdict::Absent;
     };

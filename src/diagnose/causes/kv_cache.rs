@@ -28,6 +28,10 @@ pub(super) fn check(case: &Case<'_>) -> Verdict {
             "the KV cache that the model's length asks for does not fit beside the weights",
         );
     }
+    if k == "vllm.startup.sampler" {
+        let summary = "the engine's warm-up with as many sequences as it may serve at once did not fit";
+        return found(0.85, vec![message(case)], summary);
+    }
     if k == "vllm.cumem" || k.starts_with("sglang") {
         return found(
             0.75,

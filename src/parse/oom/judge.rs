@@ -45,6 +45,16 @@ static GOES_ON: LazyLock<Regex> = LazyLock::new(|| {
 /// What a program prints when it tries again with less.
 static RECOVERED: LazyLock<Regex> =
     LazyLock::new(|| Regex::new(r"retrying without pipeline|falling back to|will retry with less").expect("tested"));
+/// What it prints when it drops one batch.
+static GAVE_UP_A_BATCH: LazyLock<Regex> = LazyLock::new(|| {
+    Regex::new(r"(?i)skipping (?:this |the )?(?:batch|update|step|sample)|retrying (?:the )?batch|attempting to recover|reducing (?:the )?batch|smaller batch")
+        .expect("tested")
+});
+/// What a training prints while it goes on.
+static PROGRESS: LazyLock<Regex> = LazyLock::new(|| {
+    Regex::new(r"(?i)\bepoch:?\s*\[?\d+|\bloss['\x22]?\s*[=:]?\s*\d|\bstep:?\s*\d+|\biter(?:ation)?:?\s+\d+")
+        .expect("tested")
+});
 /// Lines in which it says so.
 const RECOVERY: usize = 5;
 static SAVE: LazyLock<Regex> = LazyLock::new(|| {
@@ -88,6 +98,9 @@ fn at(source: &Clean, lines: &[TextLine], nth: usize) -> (Option<Incident>, usiz
     let torch = if torch_word { from_torch(lines, nth) } else { None };
     // A bare "out of memory" may be the head of another family's message.
     if let Some((mut incident, used)) = torch.as_ref().filter(|(i, _)| i.kind.as_str() != BARE).cloned() {
+        if recovered(lines, nth, incident.kind.as_str()) {
+            return (None, 1);
+        }
         surround(&mut incident, source, lines, nth, used);
         return (Some(incident), used);
     }
@@ -107,7 +120,7 @@ fn at(source: &Clean, lines: &[TextLine], nth: usize) -> (Option<Incident>, usiz
             begins.then(|| (c.iter().flatten().count(), std::cmp::Reverse(*used), c, *used, rest))
         });
         if let Some((_, _, c, used, rest)) = matches.max_by_key(|(groups, short, ..)| (*groups, *short)) {
-            if lines.iter().skip(nth).take(RECOVERY).any(|l| RECOVERED.is_match(&l.text)) {
+            if recovered(lines, nth, &family.id) {
                 return (None, 1);
             }
             let open = nth + used >= lines.len() && lines.last().is_some_and(|l| l.open);
@@ -124,6 +137,17 @@ fn at(source: &Clean, lines: &[TextLine], nth: usize) -> (Option<Incident>, usiz
         }
         None => (None, 1),
     }
+}
+
+/// The program says that it tries again with less; or it gave up a batch, or only warned, and the training went on.
+fn recovered(lines: &[TextLine], nth: usize, kind: &str) -> bool {
+    let near = || lines.iter().skip(nth.saturating_sub(1)).take(RECOVERY + 1);
+    if lines.iter().skip(nth).take(RECOVERY).any(|l| RECOVERED.is_match(&l.text)) {
+        return true;
+    }
+    // TensorFlow asks for less when it was refused; what it did not get over ends the text.
+    let warned = kind == "tf.bfc" || near().any(|l| GAVE_UP_A_BATCH.is_match(&l.text));
+    warned && lines.iter().skip(nth + 1).filter(|l| PROGRESS.is_match(&l.text)).count() >= 2
 }
 
 /// PyTorch's own message beginning in line `nth`, and the lines that it takes.
@@ -233,6 +257,9 @@ fn from_family(family: &Family, c: &regex::Captures<'_>, rest: &str, open: bool)
             details.insert(name, value);
         }
     }
+    if let Some(bytes) = sized("contiguous") {
+        details.insert("largest_free_bytes", bytes as f64);
+    }
     if let Some(bytes) = plain("requested_bytes") {
         details.insert(EXACT, bytes as f64);
     }
@@ -304,6 +331,8 @@ fn surround(incident: &mut Incident, source: &Clean, lines: &[TextLine], nth: us
         incident.phase = phase::phase(&frames);
     }
     incident.frames = frames;
+    // A line that a wrap put to another family's message may still be one of its own.
+    let after = if continues { after } else { lines.get(nth + 1..).unwrap_or_default() };
     let around =
         before.iter().rev().take(CONTEXT).collect::<Vec<_>>().into_iter().rev().chain(after.iter().take(CONTEXT));
     incident.context = around.map(|l| Evidence { line: Some(l.number), text: Clean::new(l.text.trim()) }).collect();
@@ -321,15 +350,18 @@ fn phase_of_kind(incident: &Incident) -> Phase {
             PhaseId::ModelLoad
         }
         "ray.oom_task" if near().any(|e| e.text.as_str().contains("init_model_from_pretrained")) => PhaseId::ModelLoad,
-        "vllm.kv.no_blocks" | "vllm.kv.max_seq_len" | "vllm.kv.need_gib" => PhaseId::KvCacheInit,
+        "vllm.kv.no_blocks" | "vllm.kv.max_seq_len" | "vllm.kv.need_gib" | "vllm.startup.sampler" => {
+            PhaseId::KvCacheInit
+        }
         "vllm.startup.free_below_util" => PhaseId::ModelLoad,
         "vllm.cumem" => PhaseId::WeightSync,
         "shm.bus_error" | "shm.unable_to_write" => PhaseId::Dataloader,
         _ if text.to_ascii_lowercase().contains("dataloader worker") => PhaseId::Dataloader,
         "notoom.nccl_timeout" | "shm.nccl" | "nccl.oom" => PhaseId::DdpFsdpComm,
         "ggml.cuda_alloc" => {
-            let kv =
-                incident.context.iter().any(|e| e.text.as_str().contains("kv_cache") || e.text.as_str().contains("KV"));
+            // A wrap may have parted the word.
+            let around: String = incident.context.iter().map(|e| e.text.as_str()).collect();
+            let kv = ["kv_cache", "KV", "kv cache"].iter().any(|w| around.contains(w));
             if kv { PhaseId::KvCacheInit } else { PhaseId::ModelLoad }
         }
         _ => {
@@ -353,6 +385,9 @@ fn refine(incident: &mut Incident, lines: &[TextLine], nth: usize) {
             || lines.iter().take(nth).rev().take(12).any(|l| l.text.contains("in pin memory thread")))
     {
         incident.kind = "tf.pinned_host".into();
+        incident.memory = Memory::Host;
+    }
+    if incident.kind.as_str() == "tf.resource_exhausted" && incident.message.as_str().contains("device:CPU") {
         incident.memory = Memory::Host;
     }
     if incident.kind.as_str() == "notoom.disk_full" {
@@ -402,6 +437,7 @@ pub fn fold(all: Vec<Incident>) -> Vec<Incident> {
         out.push(incident);
     }
     unwrap_wrapped(&mut out);
+    one_of_several(&mut out);
     if out.iter().any(|i| i.is_oom) {
         // What is no lack of memory beside one that is: its echo.
         let echoes: Vec<Evidence> = out
@@ -430,6 +466,25 @@ pub fn fold(all: Vec<Incident>) -> Vec<Incident> {
     }
     out.truncate(20);
     out
+}
+
+/// Messages that one failure prints one after the other, and the one of them that says most.
+const TOGETHER: &[(&str, &[&str])] = &[
+    ("linux.memcg_oom", &["linux.oom_killer"]),
+    ("shm.nccl", &["shm.errno28", "notoom.disk_full"]),
+    ("shm.bus_error", &["shm.errno28", "shm.unable_to_write"]),
+];
+
+fn one_of_several(all: &mut Vec<Incident>) {
+    for (best, others) in TOGETHER {
+        let places: Vec<Place> = all.iter().filter(|i| i.kind.as_str() == *best).map(|i| i.place.clone()).collect();
+        all.retain(|i| {
+            let near = |p: &Place| p.source == i.place.source && p.line.abs_diff(i.place.line) <= WRAPPED;
+            // A kill that names its own victim is one of its own.
+            let own = i.kind.as_str() == "linux.oom_killer" && i.numbers.in_use_bytes.is_some();
+            own || !others.contains(&i.kind.as_str()) || !places.iter().any(near)
+        });
+    }
 }
 
 /// Lines within which the text that a wrapper announces (`Original Traceback`) ends.
@@ -473,7 +528,11 @@ fn same_failure(a: &Incident, b: &Incident) -> bool {
     // The same request on the same device is the same message again; another rank's is the same failure.
     x == y
         || a.rank != b.rank && a.rank.is_some() && b.rank.is_some()
-        || x.requested_bytes == y.requested_bytes && (y.capacity_bytes.is_none() || x.free_bytes == y.free_bytes)
+        || x.requested_bytes == y.requested_bytes
+            && (y.capacity_bytes.is_none()
+                || x.free_bytes == y.free_bytes
+                // One of them was cut, as in the title of an issue.
+                || a.device == b.device && (x.free_bytes.is_none() || y.free_bytes.is_none()))
 }
 
 fn complete(mine: &mut Numbers, theirs: &Numbers) {

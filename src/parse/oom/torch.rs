@@ -116,7 +116,14 @@ fn own_entry(others: &[OtherProcess], numbers: &Numbers) -> Option<usize> {
     let held = numbers.allocated_bytes? + numbers.reserved_unallocated_bytes?;
     // Rounding to two decimals of a GiB can hide five MiB.
     let slack = 12 << 20;
-    others.iter().position(|p| p.bytes.is_some_and(|b| b + slack >= held && b - held.min(b) <= MOST_OUTSIDE))
+    // What is in use at most: an entry that has no room beside what this process holds is this process.
+    let in_use = numbers.capacity_bytes.map(|c| c.saturating_sub(numbers.free_bytes.unwrap_or(0)) + slack);
+    others.iter().position(|p| {
+        p.bytes.is_some_and(|b| {
+            let no_room = in_use.is_some_and(|in_use| b + held > in_use && b <= in_use);
+            b + slack >= held && (b - held.min(b) <= MOST_OUTSIDE || no_room)
+        })
+    })
 }
 
 /// The message as it can be shown.
