@@ -106,8 +106,9 @@ pub fn markdown(diagnosis: &Diagnosis, knobs: &Knobs) -> String {
         let numbers = &failure.numbers;
         let rows = [
             ("requested", numbers.requested_bytes),
-            ("capacity", numbers.capacity_bytes),
-            ("free", numbers.free_bytes),
+            ("allowed to this process", numbers.allowed_bytes),
+            ("capacity of the card", numbers.capacity_bytes),
+            ("free on the card", numbers.free_bytes),
             ("in use by the process", numbers.in_use_bytes),
             ("allocated by PyTorch", numbers.allocated_bytes),
             ("reserved, not allocated", numbers.reserved_unallocated_bytes),

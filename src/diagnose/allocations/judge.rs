@@ -40,7 +40,13 @@ pub fn diagnose(
         all.sort_by(|a, b| b.score.total_cmp(&a.score));
         if all.is_empty() {
             let summary = "the snapshot does not tell: stacks (context='all' of _record_memory_history) would".into();
-            all.push(Cause { id: "unknown", score: 0.0, evidence: vec![evidence(&incident.message)], summary });
+            all.push(Cause {
+                id: "unknown",
+                score: 0.0,
+                evidence: vec![evidence(&incident.message)],
+                summary,
+                settled_by: None,
+            });
         }
         let mut failure = conclude(&case, all);
         // Here it is known, and no guess, whether what lies free would have been enough.
@@ -100,7 +106,7 @@ fn shown(device: &DeviceReport, oom: &Oom, expandable: Option<bool>) -> Vec<Caus
     let mut all = Vec::new();
     let mut push = |id, score, summary: String, told: Vec<String>| {
         let told = told.iter().map(|text| Evidence { line: None, text: Clean::new(text) }).collect();
-        all.push(Cause { id, score, evidence: told, summary: Clean::new(&summary) });
+        all.push(Cause { id, score, evidence: told, summary: Clean::new(&summary), settled_by: None });
     };
     let held = &oom.held;
     let grown: u64 = device.growth.iter().fold(0, |sum, g| sum.saturating_add(g.bytes));

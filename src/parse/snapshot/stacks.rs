@@ -12,7 +12,7 @@ use crate::{
         incident::Frame,
         snapshot::{Owner, Snapshot, Stack, StackFrame},
     },
-    parse::traceback,
+    parse::phase,
 };
 
 const OWNERS: &str = include_str!("owners.toml");
@@ -178,7 +178,7 @@ pub fn python_frames(snapshot: &Snapshot, stack: u32) -> Vec<Frame> {
 /// What the program was doing at a stack: what its Python frames say, else where in C++ it was.
 pub fn phase(snapshot: &Snapshot, stack: u32) -> Phase {
     let frames = python_frames(snapshot, stack);
-    let mut phase = traceback::phase(&frames);
+    let mut phase = phase::phase(&frames);
     for evidence in &mut phase.evidence {
         // The line of a frame is one of the program, not of a log.
         evidence.line = None;
