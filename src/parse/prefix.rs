@@ -108,7 +108,8 @@ pub fn find(line: &[u8]) -> Prefix {
         }
         // `train.py:38` is a logger's place; before `in main`, or alone in its row, it is a frame of rich's traceback.
         let after = rest.get(blanks + text.len()..).unwrap_or_default();
-        if (after.is_empty() || after.starts_with(b"in ")) && memchr::memmem::find(text, b".py:").is_some() {
+        let place = !text.contains(&b']') && memchr::memmem::find(text, b".py:").is_some();
+        if place && (after.starts_with(b"in ") || after.is_empty() && matches!(text.first(), Some(b'/' | b'~'))) {
             break;
         }
         let rank = RANK.captures(text).and_then(|c| {
