@@ -21,6 +21,8 @@ use jiff::Timestamp;
 
 use crate::model::{Clean, Event, EventKind, SourceId};
 
+use super::database;
+
 /// Bytes read in one go.
 const CHUNK: usize = 256 << 10;
 /// A larger file is read from this far before its end first, and its earlier part afterwards.
@@ -502,14 +504,20 @@ pub fn spawn(files: Vec<(SourceId, PathBuf)>, events: &SyncSender<Event>) -> Tai
         let pulse = Arc::new(Pulse::default());
         pulses.push((id, path.clone(), Arc::clone(&pulse)));
         let started = thread::Builder::new().name(format!("tail-{}", id.0)).stack_size(256 << 10).spawn(move || {
-            let mut tail = Tail::new(id, path);
+            let mut poll: Box<dyn FnMut(&mut dyn FnMut(EventKind)) -> bool> = if database::is_one(&path) {
+                let mut followed = database::Followed::new(id, path);
+                Box::new(move |send| followed.poll(send))
+            } else {
+                let mut tail = Tail::new(id, path);
+                Box::new(move |send| tail.poll(send))
+            };
             let mut seen = 0;
             let mut idle = Duration::from_millis(100);
             while !stop.load(Ordering::Relaxed) {
                 let mut gone = false;
                 let mut quiet = true;
                 pulse.ask();
-                let more = tail.poll(&mut |kind| {
+                let more = poll(&mut |kind| {
                     pulse.answered();
                     if matches!(kind, EventKind::Opened { .. }) {
                         pulse.opened.store(true, Ordering::Relaxed);

@@ -148,3 +148,41 @@ fn a_quiet_log_has_told_its_last_step() {
     run.session.tick(later(5000));
     assert_eq!(run.values("loss"), [(5.0, 2.25)]);
 }
+
+/// trackio's database is followed while it is written; of several runs in it the newest one is.
+#[test]
+fn a_database_is_followed() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("project.db");
+    let writer = rusqlite::Connection::open(&path).unwrap();
+    writer
+        .execute_batch(
+            "PRAGMA journal_mode = WAL; CREATE TABLE metrics (id INTEGER PRIMARY KEY, timestamp TEXT, run_name TEXT, step INTEGER, metrics TEXT)",
+        )
+        .unwrap();
+    let put = |run: &str, step: i64, metrics: &str| {
+        let row = (run, step, metrics);
+        writer
+            .execute("INSERT INTO metrics (timestamp, run_name, step, metrics) VALUES ('', ?1, ?2, ?3)", row)
+            .unwrap();
+    };
+    put("first", 0, "{\"loss\": 9.5}");
+    put("second", 0, "{\"train/loss\": 2.5, \"train/global_step\": 10}");
+    put("first", 1, "{\"loss\": 9.25}");
+    assert!(oomph::source::database::is_one(&path));
+    let mut run = Run::new(&[]);
+    let mut followed = oomph::source::database::Followed::new(SourceId(0), path);
+    let mut poll = |run: &mut Run| while followed.poll(&mut |kind| run.apply(kind)) {};
+    poll(&mut run);
+    assert_eq!(run.values("loss"), [(10.0, 2.5)]);
+    put("second", 1, "{\"train/loss\": \"NaN\", \"train/global_step\": 20}");
+    put("first", 2, "{\"loss\": 9.0}");
+    put("second", 2, "{\"train/loss\": 2.25, \"train/global_step\": 30}");
+    poll(&mut run);
+    let values = run.values("loss");
+    assert_eq!((values.first(), values.last()), (Some(&(10.0, 2.5)), Some(&(30.0, 2.25))));
+    assert!(run.session.sources[&SourceId(0)].trouble.is_none() && run.session.sources[&SourceId(0)].caught_up);
+    writer.execute("DROP TABLE metrics", []).unwrap();
+    poll(&mut run);
+    assert!(run.session.sources[&SourceId(0)].trouble.as_ref().unwrap().as_str().contains("trackio"));
+}

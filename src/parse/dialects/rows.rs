@@ -39,7 +39,7 @@ pub fn json(line: &str) -> Option<(Option<Point>, Option<u64>)> {
     let mut found = Vec::new();
     flatten("", &serde_json::Value::Object(map), 0, &mut found);
     let mut point = Point::default();
-    let mut total = None;
+    let (mut total, mut step_rank) = (None, None);
     let mut pairs = Vec::new();
     for (name, value) in found {
         match name.as_str() {
@@ -50,7 +50,12 @@ pub fn json(line: &str) -> Option<(Option<Point>, Option<u64>)> {
                 point.time = Some(if value > 1e11 { value / 1e3 } else { value });
             }
             "epoch" => point.epoch = Some(value),
-            name if is_step(name) => point.step = point.step.or((value >= 0.0).then_some(value as u64)),
+            name if is_step(name) => {
+                let rank = keys::step_rank(name);
+                if value >= 0.0 && step_rank.is_none_or(|known| rank < known) {
+                    (point.step, step_rank) = (Some(value as u64), Some(rank));
+                }
+            }
             _ => pairs.push((name, value)),
         }
     }

@@ -291,6 +291,11 @@ fn canonical(key: &str) -> Option<usize> {
         .or_else(|| (key.starts_with("lr-") && !key.contains("momentum")).then(|| find("learning_rate")).flatten())
 }
 
+/// How strongly a key is a counter of the run's steps: of several in one row the smallest wins.
+pub fn step_rank(key: &str) -> usize {
+    STEPS.iter().position(|step| *step == key).unwrap_or(STEPS.len())
+}
+
 /// The canonical name of a key and the factor to its unit.
 pub fn canonical_name(key: &str) -> Option<(&'static str, f64)> {
     if is_eval(key) {
