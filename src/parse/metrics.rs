@@ -4,6 +4,7 @@ use crate::model::metric::{Point, Progress};
 
 use super::{
     dialects::lines::{OtherLines, Taken},
+    files::keys::canonical_name,
     frames::{glued, is_boxed, not_repeated, rubbed_out, without_marks, wrapped},
     prefix,
     runs::Runs,
@@ -64,6 +65,9 @@ pub struct Reader {
     /// What the last frame gave, before it is known which run it is of.
     given: Vec<Record>,
     plain: Vec<u8>,
+    /// Values on the last point of each kind; the frame that is being read was cut behind a number.
+    usual: [usize; 3],
+    is_cut: bool,
     told: Option<Progress>,
     unparsed_bytes: u64,
     dialects: Vec<&'static str>,
@@ -252,7 +256,19 @@ impl Reader {
     fn sort(&mut self, given: &mut Vec<Record>, out: &mut Vec<Record>) {
         for record in given.drain(..) {
             match record {
-                Record::Point(point) | Record::Rank(point) => self.runs.take(point, out),
+                Record::Point(mut point) | Record::Rank(mut point) => {
+                    let usual = &mut self.usual[point.kind as usize];
+                    if self.is_cut && point.raw.len() < *usual {
+                        let last = point.raw.pop();
+                        let name = last.and_then(|(name, _)| canonical_name(name.as_str()));
+                        point.canonical.retain(|(to, _)| name.is_none_or(|(cut, _)| cut != *to));
+                        if point.raw.is_empty() {
+                            continue;
+                        }
+                    }
+                    *usual = point.raw.len();
+                    self.runs.take(point, out);
+                }
                 progress @ Record::Progress(_) => out.push(progress),
             }
         }
@@ -279,7 +295,10 @@ impl Reader {
     /// The text ends here: an unfinished last line is read as it stands.
     pub fn finish(&mut self, out: &mut Vec<Record>) {
         let frame = std::mem::take(&mut self.partial);
+        // With less on it than on the lines before it, it was cut: so may be the number at its end.
+        self.is_cut = frame.last().is_some_and(|b| b.is_ascii_digit() || b".-+eE".contains(b));
         self.frame(&frame, self.partial_at, out);
+        self.is_cut = false;
         let mut given = std::mem::take(&mut self.given);
         self.main.finish(&mut given);
         self.ranks.iter_mut().for_each(|(_, stream)| stream.finish(&mut given));
@@ -319,5 +338,31 @@ impl Reader {
     /// Names of the dialects met, most frequent first.
     pub fn dialects(&self) -> &[&'static str] {
         &self.dialects
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Names and values of the last point of a log.
+    fn check(log: &str, want: &str) {
+        let (mut reader, mut out) = (Reader::default(), Vec::new());
+        reader.feed(log.as_bytes(), &mut out);
+        reader.finish(&mut out);
+        let last = out.iter().rev().find_map(|r| if let Record::Point(p) = r { Some(p) } else { None }).unwrap();
+        let raw: Vec<String> = last.raw.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        assert_eq!(format!("{} {}", last.step.unwrap_or(0), raw.join(" ")), want, "{log:?}");
+    }
+
+    #[test]
+    fn a_number_at_the_cut_is_none() {
+        let line = "step: 10  loss:  9.90123  grad_norm:  0.5\n";
+        check(&format!("{line}step: 20  loss:  8.75123  grad_norm:  0.25\n"), "20 loss=8.75123 grad_norm=0.25");
+        check(&format!("{line}step: 20  loss:  8.75123  grad_norm:  0.25"), "20 loss=8.75123 grad_norm=0.25");
+        check(&format!("{line}step: 20  loss:  8.7"), "10 loss=9.90123 grad_norm=0.5");
+        check("step=1, loss=2.5, lr=0.001\nstep=2, loss=2.25, lr=0.001\nstep=3, loss=2.1", "2 loss=2.25 lr=0.001");
+        // The first line tells nothing of what is usual.
+        check("step: 20  loss:  8.7", "20 loss=8.7");
     }
 }
