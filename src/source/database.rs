@@ -60,6 +60,8 @@ pub fn is_one(path: &Path) -> bool {
     File::open(path).and_then(|mut file| file.read_exact(&mut start)).is_ok() && start == *b"SQLite format 3\0"
 }
 
+/// The run that was begun last.
+const RUN: &str = "SELECT run_name FROM metrics GROUP BY run_name ORDER BY MIN(id) DESC LIMIT 1";
 /// Rows that are read in one go, and the longest of them.
 const MOST: u32 = 2000;
 const LONGEST: usize = 1 << 20;
@@ -143,7 +145,6 @@ impl Followed {
         if newest == self.newest {
             return Ok(Vec::new());
         }
-        const RUN: &str = "SELECT run_name FROM metrics GROUP BY run_name ORDER BY MIN(id) DESC LIMIT 1";
         let run: String = connection.query_row(RUN, [], |row| row.get(0))?;
         if self.run.as_ref() != Some(&run) {
             (self.run, self.after) = (Some(run.clone()), 0);

@@ -493,6 +493,9 @@ impl Drop for Tails {
     }
 }
 
+/// Looks once for what is new in a file; true if there is more.
+type Poll = Box<dyn FnMut(&mut dyn FnMut(EventKind)) -> bool>;
+
 /// Tails each file in a thread of its own. Notifications only shorten the wait between polls.
 pub fn spawn(files: Vec<(SourceId, PathBuf)>, events: &SyncSender<Event>) -> Tails {
     let stop = Arc::new(AtomicBool::new(false));
@@ -504,7 +507,7 @@ pub fn spawn(files: Vec<(SourceId, PathBuf)>, events: &SyncSender<Event>) -> Tai
         let pulse = Arc::new(Pulse::default());
         pulses.push((id, path.clone(), Arc::clone(&pulse)));
         let started = thread::Builder::new().name(format!("tail-{}", id.0)).stack_size(256 << 10).spawn(move || {
-            let mut poll: Box<dyn FnMut(&mut dyn FnMut(EventKind)) -> bool> = if database::is_one(&path) {
+            let mut poll: Poll = if database::is_one(&path) {
                 let mut followed = database::Followed::new(id, path);
                 Box::new(move |send| followed.poll(send))
             } else {
