@@ -507,6 +507,7 @@ pub fn spawn(files: Vec<(SourceId, PathBuf)>, events: &SyncSender<Event>) -> Tai
         let pulse = Arc::new(Pulse::default());
         pulses.push((id, path.clone(), Arc::clone(&pulse)));
         let started = thread::Builder::new().name(format!("tail-{}", id.0)).stack_size(256 << 10).spawn(move || {
+            pulse.ask();
             let mut poll: Poll = if database::is_one(&path) {
                 let mut followed = database::Followed::new(id, path);
                 Box::new(move |send| followed.poll(send))
@@ -514,6 +515,7 @@ pub fn spawn(files: Vec<(SourceId, PathBuf)>, events: &SyncSender<Event>) -> Tai
                 let mut tail = Tail::new(id, path);
                 Box::new(move |send| tail.poll(send))
             };
+            pulse.answered();
             let mut seen = 0;
             let mut idle = Duration::from_millis(100);
             while !stop.load(Ordering::Relaxed) {

@@ -17,7 +17,7 @@ use super::{
 };
 
 static TQDM: LazyLock<Regex> = LazyLock::new(|| {
-    Regex::new(r"^\s*(?<name>[^|%]*?):?\s*\d+%\|[^|]*\|\s*(?<done>\d+)/(?<total>\d+) \[[^\],]*(?:, *[^,\]]*(?:it/s|s/it|/s|ba/s)[^,\]]*)?(?:, (?<rest>[^\]]*))?\]").expect("tested")
+    Regex::new(r"^\s*(?<name>[^|%]*?):?\s*\d+%\|[^|]*\|\s*(?<done>[\d.]+[kMGT]?)/(?<total>[\d.]+[kMGT]?) \[[^\],]*(?:, *[^,\]]*(?:it/s|s/it|/s|ba/s)[^,\]]*)?(?:, (?<rest>[^\]]*))?\]").expect("tested")
 });
 /// A bar without a total: `Epoch 2: : 17671it [1:05:34,  4.49it/s, loss=2.15]`.
 static ENDLESS: LazyLock<Regex> = LazyLock::new(|| {
@@ -143,7 +143,7 @@ impl Bars {
         if !found.iter().any(|(n, _)| LOSS_LIKE.is_match(n)) {
             return false;
         }
-        let number = |name: &str| c.name(name).and_then(|m| m.as_str().parse::<u64>().ok()).unwrap_or(0);
+        let number = |name: &str| c.name(name).and_then(|m| count(m.as_str())).unwrap_or(0);
         let (done, total) = (number("done"), number("total"));
         if done == 0 {
             return true;
@@ -207,6 +207,18 @@ impl Bars {
             give(point);
         }
     }
+}
+
+/// `250`, or `1.25k` where the bar scales its unit.
+fn count(text: &str) -> Option<u64> {
+    let (number, factor) = match text.char_indices().last()? {
+        (at, 'k') => (text.get(..at)?, 1e3),
+        (at, 'M') => (text.get(..at)?, 1e6),
+        (at, 'G') => (text.get(..at)?, 1e9),
+        (at, 'T') => (text.get(..at)?, 1e12),
+        _ => return text.parse().ok(),
+    };
+    number.parse::<f64>().ok().map(|n| (n * factor).round() as u64)
 }
 
 fn point(at: At, found: &[(String, Number)]) -> Point {

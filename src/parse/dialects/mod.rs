@@ -10,10 +10,7 @@ mod pairs;
 pub mod rows;
 mod tables;
 
-use std::{
-    collections::BTreeSet,
-    sync::{LazyLock, OnceLock},
-};
+use std::sync::{LazyLock, OnceLock};
 
 use aho_corasick::AhoCorasick;
 use serde::Serialize;
@@ -290,20 +287,25 @@ impl Dialect {
             point.step = epoch.checked_sub(self.first_epoch).and_then(|e| e.checked_mul(of)?.checked_add(at));
             point.step_guessed = point.step.is_some();
         }
-        let mut seen = BTreeSet::new();
-        for (name, number) in &found {
-            let to = match self.canonical.get(name) {
-                Some(known) => known.map(|k| (k, 1.0)),
-                None => keys::canonical_name(name),
-            };
-            if let Some((to, factor)) = to {
-                let to = if to == "loss" && line.kind == PointKind::Eval { "eval_loss" } else { to };
+        // Of several spellings of one canonical name the strongest wins, whatever was printed first.
+        let meaning = |name: &str| match self.canonical.get(name) {
+            Some(known) => known.map(|to| (0, to, 1.0)),
+            None => keys::canonical_name(name).map(|(to, factor)| (1 + keys::strength(name), to, factor)),
+        };
+        let meanings: Vec<_> = found.iter().map(|(name, _)| meaning(name)).collect();
+        for (nth, ((name, number), meaning)) in found.iter().zip(&meanings).enumerate() {
+            let Some((rank, to, factor)) = *meaning else { continue };
+            let beaten = meanings.iter().enumerate().any(|(other, meaning)| {
+                meaning.is_some_and(|(theirs, name, _)| name == to && (theirs, other) < (rank, nth))
+            });
+            if beaten {
+                continue;
+            }
+            let to = if to == "loss" && line.kind == PointKind::Eval { "eval_loss" } else { to };
+            if !point.canonical.iter().any(|(known, _)| *known == to) {
                 let grown = suffixed(to, number);
-                if seen.insert(to) {
-                    let factor =
-                        if number.unit.is_empty() { factor_of(to, name, number.value, factor) } else { factor };
-                    point.canonical.push((to, in_units(to, &grown) * factor));
-                }
+                let factor = if number.unit.is_empty() { factor_of(to, name, number.value, factor) } else { factor };
+                point.canonical.push((to, in_units(to, &grown) * factor));
             }
         }
         if line.kind == PointKind::Train && found.iter().all(|(name, _)| is_validation(name)) {

@@ -291,6 +291,11 @@ fn canonical(key: &str) -> Option<usize> {
         .or_else(|| (key.starts_with("lr-") && !key.contains("momentum")).then(|| find("learning_rate")).flatten())
 }
 
+/// How strong a spelling is among those of its canonical name: small is strong.
+pub fn strength(key: &str) -> usize {
+    canonical(key).unwrap_or(NAMES.len())
+}
+
 /// How strongly a key is a counter of the run's steps: of several in one row the smallest wins.
 pub fn step_rank(key: &str) -> usize {
     STEPS.iter().position(|step| *step == key).unwrap_or(STEPS.len())
