@@ -37,9 +37,15 @@ impl Calls {
                     }
                     if let Some(address) = &webhook {
                         let mut curl = Command::new("curl");
+                        // Only what was written in the configuration is called: no other protocol, no redirect, no pattern.
                         curl.args([
                             "--silent",
                             "--fail",
+                            "--globoff",
+                            "--proto",
+                            "=http,https",
+                            "--max-redirs",
+                            "0",
                             "--max-time",
                             "20",
                             "--header",

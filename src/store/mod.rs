@@ -1,5 +1,7 @@
 //! Recordings: events written down and read again. Keeps raw events, so that better parsers improve old recordings.
 
+#![cfg_attr(not(test), deny(clippy::indexing_slicing, clippy::string_slice))]
+
 pub mod compact;
 pub mod database;
 pub mod demo;

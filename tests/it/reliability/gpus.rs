@@ -200,6 +200,10 @@ fn a_refused_figure_is_unknown_and_the_others_stay() {
         .iter()
         .flat_map(|figure| faults.iter().flat_map(move |fault| ["", "@0.1"].map(|when| (figure, fault, when))));
     for ((what, figure), fault, when) in all.step_by(step) {
+        // "Too small" is how a driver tells a number of processes; where that is 0, nothing says that it is a refusal.
+        if (*what, *fault) == ("procs", 7) {
+            continue;
+        }
         let fault = format!("error:{fault}:{what}{when}");
         let mut helper = Helper::start(
             library,

@@ -13,6 +13,7 @@ mod secrets;
 mod soak;
 mod tailing;
 mod terminal;
+mod webhook;
 
 use std::{
     io::Write,
