@@ -66,9 +66,9 @@ fn a_hostile_webhook_costs_nothing() {
         }),
         ("without end", |s, _| {
             let _ = s.write_all(b"HTTP/1.1 200 OK\r\n\r\n");
-            while s.write_all(&[b'\x1b'; 65536]).is_ok() {}
+            while s.write_all(&[b'\x1b'; 8192]).is_ok() {}
         }),
-        ("silent", |_, _| thread::sleep(Duration::from_secs(60))),
+        ("silent", |_, _| thread::sleep(Duration::from_mins(1))),
         ("well", |s, _| drop(s.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"))),
         ("garbage", |s, _| drop(s.write_all(b"\x00\xff\x1b]0;PWNED\x07\n\n"))),
         ("half", |s, _| drop(s.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 1000000\r\n\r\nhalf"))),
