@@ -125,7 +125,7 @@ pub fn attach(place: &Path, theme: Option<&str>, no_gpu: bool) -> Result<(End, S
     follow(place.to_path_buf(), live, next, events, Arc::clone(&stop));
     let (messages, inbox_of_screen) = sync_channel(watch::ON_THE_WAY);
     watch::pump(inbox, None, messages);
-    let shown = watch::show(session, inbox_of_screen, theme, |_| {}, &mut |_, _| Ok(()));
+    let shown = watch::show(session, inbox_of_screen, watch::Look { theme, slow: false }, |_| {}, &mut |_, _| Ok(()));
     stop.store(true, Ordering::Relaxed);
     drop(machine);
     shown

@@ -16,6 +16,7 @@ pub mod jobs;
 pub mod knobs;
 mod machine;
 mod metrics;
+mod plain;
 mod record;
 pub mod replay;
 pub mod report;

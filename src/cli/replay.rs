@@ -137,6 +137,6 @@ pub fn play(events: Vec<Event>, given: Knobs, speed: f64, how: &HowArgs, label: 
         app.label = Some(label);
         app.play(replay);
     };
-    watch::show(session, inbox, how.theme.as_deref(), prepare, &mut |_, _| Ok(()))?;
+    watch::show(session, inbox, watch::Look { theme: how.theme.as_deref(), slow: false }, prepare, &mut |_, _| Ok(()))?;
     Ok(ExitCode::SUCCESS)
 }

@@ -68,9 +68,12 @@ pub struct WatchArgs {
     /// With --once: columns and rows of the frame
     #[arg(long, value_name = "COLUMNSxROWS", requires = "once", value_parser = size)]
     pub size: Option<(u16, u16)>,
-    /// Seconds between two looks at the GPUs
-    #[arg(long, value_name = "SECONDS", default_value_t = 1.0, value_parser = interval)]
-    pub interval: f64,
+    /// Seconds between two looks at the GPUs; 1, or 5 with --slow
+    #[arg(long, value_name = "SECONDS", value_parser = interval)]
+    pub interval: Option<f64>,
+    /// For a slow link: draw every two seconds at the most, but answer keys at once
+    #[arg(long)]
+    pub slow: bool,
     /// Colours: dark, light, … (the key t lists them)
     #[arg(long, value_name = "NAME")]
     pub theme: Option<String>,
@@ -82,6 +85,21 @@ pub struct WatchArgs {
     pub no_record: bool,
     #[command(flatten)]
     pub knobs: KnobArgs,
+}
+
+/// How a dashboard is shown.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Look<'a> {
+    /// Name of the theme that was asked for.
+    pub theme: Option<&'a str>,
+    /// For a slow link.
+    pub slow: bool,
+}
+
+impl WatchArgs {
+    fn look(&self) -> Look<'_> {
+        Look { theme: self.theme.as_deref(), slow: self.slow }
+    }
 }
 
 pub fn size(text: &str) -> Result<(u16, u16), String> {
@@ -124,13 +142,9 @@ pub fn run(args: &WatchArgs) -> Result<ExitCode> {
         return once(args, target);
     }
     need_terminal()?;
-    if ui::is_dumb() {
-        super::say("oomph: this terminal cannot move its cursor (TERM is dumb): one frame as text instead");
-        return once(args, target);
-    }
     let (messages, inbox) = sync_channel(ON_THE_WAY);
     let (session, running) = Running::start(args, &target, messages);
-    let (end, session) = show(session, inbox, args.theme.as_deref(), |_| {}, &mut |_, _| Ok(()))?;
+    let (end, session) = show(session, inbox, args.look(), |_| {}, &mut |_, _| Ok(()))?;
     running.finish(&session);
     Ok(exit_code(end))
 }
@@ -196,8 +210,7 @@ fn find_jobs(args: &WatchArgs, given: &Knobs) -> Result<ExitCode> {
             let (messages, inbox) = sync_channel(ON_THE_WAY);
             let (session, running) = Running::start(args, &target, messages);
             let label = Clean::new(&only.title());
-            let (end, session) =
-                show(session, inbox, args.theme.as_deref(), |app| app.label = Some(label), &mut |_, _| Ok(()))?;
+            let (end, session) = show(session, inbox, args.look(), |app| app.label = Some(label), &mut |_, _| Ok(()))?;
             running.finish(&session);
             Ok(exit_code(end))
         }
@@ -228,7 +241,7 @@ fn find_jobs(args: &WatchArgs, given: &Knobs) -> Result<ExitCode> {
             };
             let prepare =
                 |app: &mut App| app.chooser = Some(Chooser::new("Training jobs on this machine", choices, notes));
-            let (end, session) = show(Session::new(given.clone()), inbox, args.theme.as_deref(), prepare, &mut choose)?;
+            let (end, session) = show(Session::new(given.clone()), inbox, args.look(), prepare, &mut choose)?;
             if let Some(running) = running {
                 running.finish(&session);
             }
@@ -252,7 +265,8 @@ impl Running {
         }
         let (events, inbox) = sync_channel(WAITING);
         let sources = open(&target.files, target.stdin, &events);
-        let interval = (!args.no_gpu).then(|| Duration::from_secs_f64(args.interval));
+        let interval =
+            (!args.no_gpu).then(|| Duration::from_secs_f64(args.interval.unwrap_or(if args.slow { 5.0 } else { 1.0 })));
         let machine = Machine::watch(interval, target.trainer, &events);
         drop(events);
         let recorder = if args.no_record || !config::records() { None } else { record(target) };
@@ -398,7 +412,7 @@ pub fn pump(inbox: Receiver<Event>, recorder: Option<Arc<Recorder>>, messages: S
 pub fn show(
     session: Session,
     messages: Receiver<Msg>,
-    theme: Option<&str>,
+    look: Look<'_>,
     prepare: impl FnOnce(&mut App),
     choose: &mut dyn FnMut(&mut App, usize) -> Result<(), String>,
 ) -> Result<(End, Session)> {
@@ -409,9 +423,11 @@ pub fn show(
     app.zone = jiff::tz::TimeZone::system();
     config::apply(&config, &mut app)?;
     prepare(&mut app);
+    let env = |name: &str| std::env::var(name).ok();
+    let ask_ground = look.theme.or(config.screen.theme.as_deref()).is_none() && app.asks_for_ground(&env);
     // What is played was news once: nobody is called again.
     let live = app.is_live();
-    if let Some(name) = theme
+    if let Some(name) = look.theme
         && !app.set_theme(name)
     {
         let known: Vec<_> = app.themes().iter().map(|t| t.name.clone()).collect();
@@ -427,12 +443,18 @@ pub fn show(
             calls.alert(alert);
         }
     };
+    if ui::is_dumb() {
+        let end = super::plain::follow(&mut app, &messages, &mut alert)?;
+        return Ok((end, app.session));
+    }
     let mut outside = Outside {
         save: &mut save,
         choose,
         tmux: std::env::var_os("TMUX").is_some(),
         bell: if live { config.alerts.bell } else { From::Off },
         notify: (if live { config.alerts.notify } else { Notify::Off }, config.alerts.from),
+        ask_ground,
+        pace: if look.slow || config.screen.slow { ui::SLOW_FRAME } else { ui::FRAME },
         alert: &mut alert,
     };
     let end = ui::run(&mut app, messages, &mut outside)?;

@@ -137,6 +137,8 @@ pub struct GpuProcess {
     pub rank: Option<u32>,
     /// The processes that started it, the nearest first, up to the one that began the job.
     pub parents: Vec<u32>,
+    /// The program of the last of them: `torchrun`.
+    pub launcher: Option<Clean>,
     /// The container or the batch job that it runs in: `docker 3f2a91c04b1e`, `slurm 4711`.
     pub container: Option<Clean>,
     /// GPU instance (MIG) that it runs on.

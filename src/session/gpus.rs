@@ -9,13 +9,28 @@ use crate::model::{
     gpu::{GpuReading, GpuSample},
 };
 
+use super::{holders::Peak, xid};
+
 /// Samples of memory kept for each GPU.
 const KEEP: usize = 14_400;
 /// Fine looks at memory are kept this long, and so many at most (twenty a second).
 const FINE: SignedDuration = SignedDuration::from_mins(5);
 const KEEP_FINE: usize = 6_000;
+/// The same error told twice within so long is one.
+const SAME: SignedDuration = SignedDuration::from_secs(15);
 /// Errors of one GPU that are kept.
 const KEEP_XIDS: usize = 64;
+
+/// Hotter than this is worth a look, and hotter than that is wrong: cards slow themselves down from about 85 °C on.
+pub const HOT_C: u32 = 83;
+pub const TOO_HOT_C: u32 = 90;
+
+/// Something about a GPU that should not be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trouble {
+    pub is_severe: bool,
+    pub text: String,
+}
 
 /// One GPU and its recent past.
 #[derive(Clone, Debug, Default)]
@@ -24,6 +39,8 @@ pub struct Gpu {
     pub seen: Option<Timestamp>,
     pub lost_since: Option<Timestamp>,
     pub peak_used: Option<Bytes>,
+    /// When that was, and who held it.
+    pub at_peak: Option<Peak>,
     /// Memory used and utilisation over time.
     pub history: VecDeque<(Timestamp, Option<Bytes>, Option<u32>)>,
     /// Errors that the driver reported of it (Xid), and when; the newest last.
@@ -42,7 +59,11 @@ impl Gpu {
     }
 
     fn look(&mut self, at: Timestamp, used: Bytes) {
-        self.peak_used = self.peak_used.max(Some(used));
+        if self.peak_used < Some(used) {
+            self.peak_used = Some(used);
+            let processes = std::mem::take(&mut self.at_peak).map(|peak| peak.processes);
+            self.at_peak = Some(Peak { at, used, processes: processes.unwrap_or_default() });
+        }
         self.latest.memory_used = Some(used);
         let taken = used + self.latest.memory_reserved.unwrap_or_default();
         self.latest.memory_free = self.latest.memory_total.map(|total| total.saturating_sub(taken));
@@ -52,9 +73,62 @@ impl Gpu {
         }
     }
 
-    /// The errors that the driver reported of it (Xid), the newest last.
+    /// What a program could still get: not what the driver set aside.
+    pub fn free(&self) -> Option<Bytes> {
+        let (total, used) = (self.latest.memory_total?, self.latest.memory_used?);
+        Some(self.latest.memory_free.unwrap_or(total.saturating_sub(used)))
+    }
+
+    /// Everything about it that should not be, the worst first.
+    pub fn troubles(&self) -> Vec<Trouble> {
+        let s = &self.latest;
+        let mut all = Vec::new();
+        let mut put = |is_severe, text: String| all.push(Trouble { is_severe, text });
+        if let Some((_, number)) = self.xids.back() {
+            let meaning = xid::meaning(*number).map(|meaning| format!(": {meaning}")).unwrap_or_default();
+            let more = if self.xids.len() > 1 { format!(" ({} such errors)", self.xids.len()) } else { String::new() };
+            put(true, format!("Xid {number}{meaning}{more}"));
+        }
+        if let Some(errors @ 1..) = s.ecc_uncorrected {
+            put(
+                true,
+                format!("{errors} memory errors that ECC could not correct; if they go on, have the card replaced"),
+            );
+        }
+        if let Some(celsius) = s.temperature_c.filter(|c| *c >= TOO_HOT_C) {
+            put(true, format!("too hot: {celsius} °C"));
+        }
+        if s.remap_pending == Some(true) {
+            put(false, "a row of broken memory waits to be replaced: reset the GPU when it is free".into());
+        }
+        let slowed: Vec<&str> = s.slowed_by().collect();
+        if !slowed.is_empty() {
+            put(false, format!("slowed down by {}", slowed.join(", ")));
+        }
+        if let Some(celsius) = s.temperature_c.filter(|c| (HOT_C..TOO_HOT_C).contains(c)) {
+            put(false, format!("hot: {celsius} °C"));
+        }
+        if let (Some(width), Some(most)) = (s.pcie_width, s.max_pcie_width)
+            && width < most
+        {
+            put(false, format!("PCIe runs at x{width} of x{most}"));
+        }
+        if let (Some(up @ 1..), Some(links)) = (s.nvlink_active, s.nvlink_count)
+            && up < links
+        {
+            put(false, format!("{up} of {links} NVLinks are up"));
+        }
+        all
+    }
+
+    /// The errors that the driver reported of it (Xid), the newest last. The kernel's log and the driver tell the same one.
     fn note_xids(&mut self, at: Timestamp, numbers: &[u64]) {
-        self.xids.extend(numbers.iter().map(|number| (at, *number)));
+        for number in numbers {
+            let told = |(then, known): &(Timestamp, u64)| *known == *number && at.duration_since(*then) < SAME;
+            if !self.xids.iter().any(told) {
+                self.xids.push_back((at, *number));
+            }
+        }
         let old = self.xids.len().saturating_sub(KEEP_XIDS);
         self.xids.drain(..old);
     }
@@ -130,7 +204,10 @@ impl Gpus {
                     }
                     gpu.lost_since = None;
                     gpu.seen = Some(at);
-                    gpu.peak_used = gpu.peak_used.max(sample.memory_used);
+                    if let Some(used) = sample.memory_used.filter(|used| gpu.peak_used < Some(*used)) {
+                        gpu.peak_used = Some(used);
+                        gpu.at_peak = Some(Peak { at, used, processes: sample.processes.clone() });
+                    }
                     gpu.history.push_back((at, sample.memory_used, sample.utilization));
                     if gpu.history.len() > KEEP {
                         gpu.history.pop_front();
@@ -138,6 +215,15 @@ impl Gpus {
                     gpu.latest = sample;
                 }
             }
+        }
+    }
+
+    /// A line of the kernel's log that tells an error of one of the GPUs.
+    pub fn note_kernel(&mut self, at: Timestamp, line: &str) {
+        let Some((address, number)) = xid::of_kernel_line(line) else { return };
+        let its = |gpu: &&mut Gpu| xid::is_at(&address, gpu.latest.pci_bus_id.as_str());
+        if let Some(gpu) = self.by_uuid.values_mut().find(its) {
+            gpu.note_xids(at, &[number]);
         }
     }
 

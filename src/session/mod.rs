@@ -3,6 +3,7 @@
 pub mod alerts;
 mod autopsy;
 pub mod gpus;
+pub mod holders;
 pub mod host;
 pub mod ink;
 pub mod level;
@@ -11,6 +12,7 @@ pub mod pyramid;
 pub mod series;
 mod stretch;
 pub mod trends;
+pub mod xid;
 
 use std::collections::BTreeMap;
 
@@ -267,7 +269,10 @@ impl Session {
                 self.host = Some(sample);
             }
             EventKind::KernelLog { trouble } => self.kernel_unread = trouble,
-            EventKind::Kernel { text } => self.kernel.push((at, text)),
+            EventKind::Kernel { text } => {
+                self.gpus.note_kernel(at, text.as_str());
+                self.kernel.push((at, text));
+            }
         }
     }
 

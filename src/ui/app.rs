@@ -183,6 +183,21 @@ impl App {
         }
     }
 
+    /// The terminal told its ground: a theme for it, unless somebody chose one. True when that changed anything.
+    pub fn suit_ground(&mut self, is_light: bool) -> bool {
+        let name = if is_light { "light" } else { "dark" };
+        !self.chosen && self.theme().name != name && self.set_theme(name)
+    }
+
+    /// Whether the terminal is worth asking for its ground: it shows many colours, and nothing else decided the theme.
+    pub fn asks_for_ground(&self, env: &dyn Fn(&str) -> Option<String>) -> bool {
+        let term = env("TERM").unwrap_or_default();
+        // The Linux console and the old VTs print what they do not understand.
+        let answers = !(term.is_empty() || term == "linux" || term.starts_with("vt"));
+        let given = env("COLORFGBG").is_some() || self.chosen;
+        answers && !given && matches!(self.depth, Depth::Indexed | Depth::True)
+    }
+
     /// Draws with these characters from now on.
     pub fn use_glyphs(&mut self, glyphs: Glyphs) {
         for theme in &mut self.themes {

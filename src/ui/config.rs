@@ -42,6 +42,8 @@ pub struct ScreenConfig {
     /// Name of a theme; without one, the theme chosen last.
     pub theme: Option<String>,
     pub glyphs: Option<Glyphs>,
+    /// For a slow link: few frames.
+    pub slow: bool,
     pub start: Option<Screen>,
 }
 
@@ -194,6 +196,8 @@ pub fn default_file() -> String {
          # theme = \"dark\"\n\
          # braille, block or ascii; without this line by the locale\n\
          # glyphs = \"braille\"\n\
+         # for a slow link: draw every two seconds at the most\n\
+         # slow = false\n\
          # {}\n\
          # start = \"overview\"\n\n\
          [alerts]\n\

@@ -89,6 +89,7 @@ const CHARTS: Scope = Scope::On(Screen::Charts);
 const LOG: Scope = Scope::On(Screen::Log);
 const DIAGNOSIS: Scope = Scope::On(Screen::Diagnosis);
 const REPLAY: Scope = Scope::Replay;
+const MEMORY: Scope = Scope::On(Screen::Memory);
 const PASTE: Scope = Scope::On(Screen::Paste);
 
 #[rustfmt::skip]
@@ -128,6 +129,7 @@ const TABLE: &[Row] = &[
     (Action::SaveReport, DIAGNOSIS, "diagnosis.save", &["s"], "Save the report to a file", Some("save")),
     (Action::NextFailure, DIAGNOSIS, "diagnosis.next", &["n"], "Next failure", None),
 
+    (Action::Open, MEMORY, "memory.picture", &["enter"], "The card as a picture instead of its curve, where both find no room", Some("picture")),
     (Action::Open, PASTE, "paste.diagnose", &["enter"], "Diagnose the pasted text", Some("diagnose")),
     (Action::Clear, PASTE, "paste.clear", &["x"], "Empty the paste", Some("clear")),
 

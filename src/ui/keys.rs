@@ -9,6 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use super::probe;
 use ratatui::crossterm::event::{Event, KeyCode, KeyEvent, KeyModifiers, MouseButton, MouseEvent, MouseEventKind};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
@@ -22,11 +23,19 @@ const STALLED: Duration = Duration::from_secs(2);
 const LONGEST_SEQUENCE: usize = 64;
 const PASTE_ENDS: &[u8] = b"\x1b[201~";
 
+/// What comes from a terminal.
+#[derive(Debug, Default)]
+pub struct Heard {
+    pub events: Vec<Event>,
+    /// The colour of its ground, where it was asked for it.
+    pub ground: Option<(u8, u8, u8)>,
+}
+
 /// Reads keys from `terminal` until `send` says that nobody wants more. Looks up twice a second.
 ///
 /// # Errors
 /// When the terminal is gone.
-pub fn read(terminal: BorrowedFd<'_>, send: &mut dyn FnMut(Vec<Event>) -> bool) -> io::Result<()> {
+pub fn read(terminal: BorrowedFd<'_>, send: &mut dyn FnMut(Heard) -> bool) -> io::Result<()> {
     let mut keys = Keys::default();
     let mut buffer = vec![0; 16 << 10];
     let mut came = Instant::now();
@@ -50,7 +59,7 @@ pub fn read(terminal: BorrowedFd<'_>, send: &mut dyn FnMut(Vec<Event>) -> bool) 
             Err(rustix::io::Errno::INTR | rustix::io::Errno::AGAIN) => {}
             Err(error) => return Err(error.into()),
         }
-        if !send(events) {
+        if !send(Heard { events, ground: keys.ground.take() }) {
             return Ok(());
         }
     }
@@ -71,6 +80,7 @@ pub struct Keys {
     held: Vec<u8>,
     /// The paste that is coming in.
     paste: Option<Vec<u8>>,
+    ground: Option<(u8, u8, u8)>,
 }
 
 /// What stands at the beginning of some bytes: an event or nothing, and how long it is.
@@ -90,6 +100,11 @@ impl Keys {
             if self.held.starts_with(b"\x1b[200~") {
                 self.held.drain(..6);
                 self.paste = Some(Vec::new());
+                continue;
+            }
+            if let Some((text, length)) = answer(&self.held) {
+                self.ground = std::str::from_utf8(text).ok().and_then(probe::colour).or(self.ground);
+                self.held.drain(..length.min(self.held.len()));
                 continue;
             }
             match parse(&self.held) {
@@ -142,10 +157,24 @@ fn key(code: KeyCode, modifiers: KeyModifiers) -> Event {
     Event::Key(KeyEvent::new(code, modifiers))
 }
 
+/// An answer of the terminal (OSC) to a question: its text, and its length with its end. Never a key.
+fn answer(bytes: &[u8]) -> Option<(&[u8], usize)> {
+    let body = bytes.strip_prefix(b"\x1b]")?;
+    let end = body.iter().position(|b| matches!(b, 0x07 | 0x1b))?;
+    let (text, rest) = body.split_at(end);
+    match rest {
+        [0x07, ..] => Some((text, 2 + end + 1)),
+        [0x1b, b'\\', ..] => Some((text, 2 + end + 2)),
+        [0x1b] => None,
+        // Another sequence begins: the answer was cut.
+        _ => Some((text, 2 + end)),
+    }
+}
+
 /// The first event of some bytes. `None`: more must come.
 fn parse(bytes: &[u8]) -> Parsed {
     match bytes {
-        [] | [0x1b] => None,
+        [] | [0x1b] | [0x1b, b']', ..] => None,
         [0x1b, b'[', rest @ ..] => control_sequence(rest).map(|(event, n)| (event, n + 2)),
         [0x1b, b'O', rest @ ..] => {
             let (last, _) = rest.split_first()?;
@@ -338,6 +367,27 @@ mod tests {
         check(b"\x1b[24~", KeyCode::F(12), none);
         check(b"\x1b[[A", KeyCode::F(1), none);
         check(b"\x1b[97;5u", KeyCode::Char('a'), KeyModifiers::CONTROL);
+    }
+
+    #[test]
+    fn the_ground_is_heard_and_is_no_key() {
+        for end in [&b"\x07"[..], b"\x1b\\"] {
+            let whole = [b"a\x1b]11;rgb:ffff/f0f0/0000", end, b"b"].concat();
+            for cut in 0..whole.len() {
+                let (mut keys, mut out) = (Keys::default(), Vec::new());
+                keys.feed(&whole[..cut], &mut out);
+                keys.feed(&whole[cut..], &mut out);
+                let none = KeyModifiers::NONE;
+                assert_eq!(out, [key(KeyCode::Char('a'), none), key(KeyCode::Char('b'), none)], "{cut}");
+                assert_eq!(keys.ground, Some((0xff, 0xf0, 0)));
+            }
+        }
+        // Cut off, or alt and a bracket: nothing is held back for long.
+        let (mut keys, mut out) = (Keys::default(), Vec::new());
+        keys.feed(b"\x1b]", &mut out);
+        keys.settle(ALONE * 4, &mut out);
+        keys.feed(b"q", &mut out);
+        assert_eq!(out, [key(KeyCode::Char('q'), KeyModifiers::NONE)]);
     }
 
     #[test]

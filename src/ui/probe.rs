@@ -188,8 +188,16 @@ fn understand(said: &[u8]) -> Answers {
     known
 }
 
+/// What asks for the ground alone: nothing is printed by a terminal that does not know it.
+pub const GROUND: &str = "\x1b]11;?\x1b\\";
+
+/// Whether a ground is a light one, as an eye weighs its colours (ITU-R BT.601).
+pub fn is_light((red, green, blue): (u8, u8, u8)) -> bool {
+    299 * u32::from(red) + 587 * u32::from(green) + 114 * u32::from(blue) > 127_500
+}
+
 /// `11;rgb:1c1c/1c1c/1c1c`
-fn colour(text: &str) -> Option<(u8, u8, u8)> {
+pub(super) fn colour(text: &str) -> Option<(u8, u8, u8)> {
     let mut parts = text.strip_prefix("11;rgb:")?.split('/').map(|part| {
         // Two to four digits: the first two say enough.
         u8::from_str_radix(part.get(..2)?, 16).ok()

@@ -37,13 +37,16 @@ use crate::{model::redact, session::alerts::Alert};
 use super::{
     App, Cmd, Msg,
     config::{From, Notify},
-    keys, named_colours,
+    keys, named_colours, probe,
     theme::Tone,
     update, view,
 };
 
-/// Least time between two frames that only data asked for. A key is answered at once.
-const FRAME: Duration = Duration::from_millis(50);
+/// [`Outside::pace`] on a usual link, and on a slow one.
+pub const FRAME: Duration = Duration::from_millis(50);
+pub const SLOW_FRAME: Duration = Duration::from_secs(2);
+/// The first frame waits so long for the terminal to tell its ground, so that it does not change under the eye.
+const GROUND_WAIT: Duration = Duration::from_millis(8);
 /// Messages of the sources that wait here, a quarter of a mebibyte each at most; more wait with their senders.
 const WAITING: usize = 32;
 /// Keys that wait to be answered.
@@ -78,6 +81,10 @@ pub struct Outside<'a> {
     /// Which alerts ring the terminal's bell, and which notification it is sent from which severity on.
     pub bell: From,
     pub notify: (Notify, From),
+    /// Ask the terminal whether its ground is light: nobody chose a theme.
+    pub ask_ground: bool,
+    /// Least time between two frames that only data asked for. A key is answered at once.
+    pub pace: Duration,
     /// Calls whoever else is to be called. Must not wait.
     pub alert: &'a mut dyn FnMut(&Alert),
 }
@@ -102,6 +109,10 @@ pub fn run(app: &mut App, messages: Receiver<Msg>, outside: &mut Outside<'_>) ->
     terminal::enable_raw_mode()?;
     let guard = Restore;
     enter(&mut io::stdout())?;
+    if outside.ask_ground {
+        let mut out = io::stdout().lock();
+        out.write_all(probe::GROUND.as_bytes()).and_then(|()| out.flush())?;
+    }
 
     let signals = signal_hook::iterator::Signals::new([SIGTERM, SIGHUP, SIGINT, SIGQUIT, SIGTSTP, SIGWINCH])?;
     let handle = signals.handle();
@@ -145,9 +156,14 @@ fn turn(app: &mut App, mailbox: &Arc<Mailbox>, outside: &mut Outside<'_>) -> io:
     let mut dirty = true;
     let mut urgent = true;
     let mut drawn: Option<Instant> = None;
+    let (began, mut ground) = (Instant::now(), outside.ask_ground);
     loop {
-        let due = drawn.map_or(Duration::ZERO, |at| FRAME.saturating_sub(at.elapsed()));
-        if dirty && (urgent || due.is_zero()) && terminal.backend().idle() {
+        let due = match drawn {
+            None if ground => GROUND_WAIT.saturating_sub(began.elapsed()),
+            None => Duration::ZERO,
+            Some(at) => outside.pace.saturating_sub(at.elapsed()),
+        };
+        if dirty && (urgent && drawn.is_some() || due.is_zero()) && terminal.backend().idle() {
             terminal.draw(|frame| {
                 fail_for_a_test("draw", drawn.is_some());
                 view(app, app.theme(), frame);
@@ -175,6 +191,11 @@ fn turn(app: &mut App, mailbox: &Arc<Mailbox>, outside: &mut Outside<'_>) -> io:
                 Letter::Panicked(at) => {
                     app.say(&format!("a part of oomph failed and stopped ({at}); the rest goes on"), Tone::Critical);
                     dirty = true;
+                    continue;
+                }
+                Letter::Ground(colour) => {
+                    ground = false;
+                    dirty |= app.suit_ground(probe::is_light(colour));
                     continue;
                 }
                 Letter::Gone => return Ok(End::TerminalGone),
@@ -327,6 +348,8 @@ fn suspend(frames: &Frames) -> io::Result<()> {
 enum Letter {
     Msg(Msg),
     Signal(i32),
+    /// The colour of the terminal's ground.
+    Ground((u8, u8, u8)),
     /// Another thread panicked at this place in the source.
     Panicked(String),
     Gone,
@@ -405,8 +428,11 @@ fn listen_to_signals(mut signals: signal_hook::iterator::Signals, mailbox: &Arc<
 fn listen_to_keys(terminal: Box<dyn AsFd + Send>, mailbox: &Arc<Mailbox>) {
     let mailbox = Arc::clone(mailbox);
     let _ = thread::Builder::new().name("keys".into()).spawn(move || {
-        let mut send = |events: Vec<event::Event>| {
-            for event in events {
+        let mut send = |heard: keys::Heard| {
+            if let Some(colour) = heard.ground {
+                mailbox.urgent(Letter::Ground(colour));
+            }
+            for event in heard.events {
                 mailbox.typed(event);
             }
             !mailbox.closed.load(Ordering::Relaxed)
@@ -612,8 +638,16 @@ mod tests {
         let said = |severity, tmux, notify| {
             let (mut save, mut call) = (|_: &str, _: &str| Ok(String::new()), |_: &Alert| {});
             let mut choose = |_: &mut App, _: usize| Ok(());
-            let outside =
-                Outside { save: &mut save, choose: &mut choose, tmux, bell: From::Critical, notify, alert: &mut call };
+            let outside = Outside {
+                save: &mut save,
+                choose: &mut choose,
+                tmux,
+                bell: From::Critical,
+                notify,
+                ask_ground: false,
+                pace: FRAME,
+                alert: &mut call,
+            };
             notification(&alert(severity), &outside)
         };
         assert_eq!(said(Severity::Warning, false, (Notify::Off, From::Warning)), "");

@@ -185,8 +185,13 @@ fn pointed(app: &mut App, mouse: MouseEvent) -> Vec<Cmd> {
                 if let Some((screen, ..)) = hit {
                     show(app, screen);
                 }
-            } else if app.screen == Screen::Charts {
-                screens::charts::press(app, middle, mouse.column, mouse.row);
+            } else {
+                match app.screen {
+                    Screen::Charts => screens::charts::press(app, middle, mouse.column, mouse.row),
+                    Screen::Gpus => screens::gpu::press(app, middle, mouse.column, mouse.row),
+                    Screen::Memory => screens::memory::press(app, middle, mouse.row),
+                    _ => {}
+                }
             }
             Vec::new()
         }

@@ -329,7 +329,7 @@ fn each_gpu(session: &Session, see: impl Fn(&Gpu) -> Option<(f64, String)>) -> V
 fn headroom(session: &Session) -> Vec<Sight> {
     each_gpu(session, |gpu| {
         let (used, total) = (gpu.latest.memory_used?, gpu.latest.memory_total?);
-        let left = total.saturating_sub(used);
+        let left = gpu.free()?;
         Some((used.as_f64() / total.as_f64().max(1.0), format!("GPU {} has {left} left", gpu.latest.index)))
     })
 }

@@ -132,20 +132,22 @@ fn read(proc: &Path, pid: u32, stat: &Stat) -> GpuProcess {
     let cgroup = read("cgroup").map(|b| String::from_utf8_lossy(&b).into_owned()).unwrap_or_default();
     let namespace = |folder: &Path| std::fs::read_link(folder.join("ns/pid")).ok();
     let apart = namespace(&folder).zip(namespace(&proc.join("self"))).is_some_and(|(its, ours)| its != ours);
+    let parents = parents(proc, stat);
     GpuProcess {
         pid,
         name: Some(Clean::new(&stat.name)),
         user: user.or_else(|| uid.map(|u| u.to_string().into())),
         command,
         rank: environment::rank(&|name| environment.get(name).map(String::as_str)),
-        parents: parents(proc, stat),
+        parents: parents.iter().map(|(pid, _)| *pid).collect(),
+        launcher: parents.last().map(|(_, name)| Clean::new(name)),
         container: container(&cgroup).or_else(|| apart.then(|| "container".to_string())).map(|c| Clean::new(&c)),
         ..GpuProcess::default()
     }
 }
 
 /// What started it, the nearest first, up to the first shell or session.
-fn parents(proc: &Path, stat: &Stat) -> Vec<u32> {
+fn parents(proc: &Path, stat: &Stat) -> Vec<(u32, String)> {
     let mut found = Vec::new();
     let mut next = stat.parent;
     while next > 1 && found.len() < DEEPEST {
@@ -153,7 +155,7 @@ fn parents(proc: &Path, stat: &Stat) -> Vec<u32> {
         if OUTSIDE.iter().any(|name| *name == parent.name || parent.name.starts_with("containerd-shim")) {
             break;
         }
-        found.push(next);
+        found.push((next, parent.name));
         next = parent.parent;
     }
     found
@@ -225,6 +227,7 @@ mod tests {
         let mut holders = Holders { proc: folder.path().into(), foreign: false, known: BTreeMap::new() };
         let first = holders.who(31);
         assert_eq!((first.rank, first.parents.as_slice(), first.job()), (Some(0), &[20][..], 20));
+        assert_eq!(first.launcher.as_ref().unwrap().as_str(), "torchrun");
         assert_eq!(first.command.unwrap().as_str(), "/usr/bin/python train.py");
         assert_eq!(holders.who(32).job(), 20);
         // Its number was given to another process meanwhile.

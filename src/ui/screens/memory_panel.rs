@@ -12,7 +12,10 @@ use unicode_width::UnicodeWidthStr;
 
 use crate::{
     model::Bytes,
-    session::{gpus::Gpu, trends::time_to_full},
+    session::{
+        gpus::{Gpu, HOT_C, TOO_HOT_C},
+        trends::time_to_full,
+    },
     ui::{
         App, Theme,
         format::{duration, fit, gib, seconds_between, sentence, unix},
@@ -28,6 +31,8 @@ use crate::{
 
 /// Seconds of the past that the overview shows.
 const PAST: f64 = 900.0;
+/// Columns of a GPU in the smallest grid.
+const LEAST_CELL: usize = 10;
 /// More GPUs than this are drawn as the fullest, and the span down to the emptiest.
 const LINES: usize = 3;
 
@@ -103,7 +108,7 @@ fn legend_line(gpus: &[&Gpu], width: usize, theme: &Theme) -> Line<'static> {
             )]);
         }
     }
-    let least = gpus.iter().filter_map(|g| Some(g.latest.memory_total?.saturating_sub(g.latest.memory_used?))).min();
+    let least = gpus.iter().filter_map(|g| g.free()).min();
     if let Some(least) = least {
         let words = if gpus.len() > 1 { "GiB free at least" } else { "GiB free" };
         groups.push(vec![
@@ -179,7 +184,8 @@ pub fn gpus(frame: &mut Frame, area: Rect, app: &App, selected: Option<usize>, t
     let gpus: Vec<&Gpu> = app.session.gpus.iter().collect();
     let mut right = Vec::new();
     if gpus.len() > 1 {
-        let (used, total) = gpus.iter().fold((Bytes(0), Bytes(0)), |(used, total), g| {
+        let answering = gpus.iter().filter(|g| g.latest.memory_used.is_some());
+        let (used, total) = answering.fold((Bytes(0), Bytes(0)), |(used, total), g| {
             (used + g.latest.memory_used.unwrap_or_default(), total + g.latest.memory_total.unwrap_or_default())
         });
         right.push(Span::styled(gib(used), theme.bright));
@@ -198,22 +204,68 @@ pub fn gpus(frame: &mut Frame, area: Rect, app: &App, selected: Option<usize>, t
         explain_absence(frame, inner, app, theme);
         return;
     }
-    let rows = usize::from(inner.height);
     let inside = Rect { x: inner.x + 1, width: inner.width.saturating_sub(2), ..inner };
-    let width = usize::from(inside.width);
-    let lines = if rows >= gpus.len() * 3 - 1 && width >= 44 {
-        cards(&gpus, width, rows, theme)
-    } else if rows >= gpus.len() {
-        let mut lines: Vec<Line> = Vec::new();
-        if rows > gpus.len() && width >= 40 {
-            lines.push(heading(width, theme));
+    let (rows, width) = (usize::from(inside.height), usize::from(inside.width));
+    let lines = match arrangement(gpus.len(), rows, width) {
+        Arrangement::Cards { .. } => cards(&gpus, selected, width, rows, theme),
+        Arrangement::Table { with_heading } => {
+            let mut lines: Vec<Line> = Vec::new();
+            if with_heading {
+                lines.push(heading(width, theme));
+            }
+            lines.extend(gpus.iter().enumerate().map(|(i, g)| table_row(g, selected == Some(i), width, theme)));
+            lines
         }
-        lines.extend(gpus.iter().enumerate().map(|(i, g)| table_row(g, selected == Some(i), width, theme)));
-        lines
-    } else {
-        grid(&gpus, selected, width, rows, theme)
+        Arrangement::Grid { .. } => grid(&gpus, selected, width, rows, theme),
     };
     frame.render_widget(Paragraph::new(lines), inside);
+}
+
+/// How many GPUs share a room.
+enum Arrangement {
+    /// Each in `each` rows.
+    Cards {
+        each: usize,
+    },
+    Table {
+        with_heading: bool,
+    },
+    /// Down the columns of a grid.
+    Grid {
+        columns: usize,
+    },
+}
+
+fn arrangement(gpus: usize, rows: usize, width: usize) -> Arrangement {
+    if rows + 1 >= gpus * 3 && width >= 44 {
+        Arrangement::Cards { each: if rows + 1 >= gpus * 4 { 4 } else { 3 } }
+    } else if rows >= gpus {
+        Arrangement::Table { with_heading: rows > gpus && width >= 40 }
+    } else {
+        Arrangement::Grid { columns: gpus.div_ceil(rows.max(1)).clamp(1, (width / LEAST_CELL).max(1)) }
+    }
+}
+
+/// The GPU at a place of the panel that [`gpus`] draws in `area`.
+pub fn at(app: &App, area: Rect, column: u16, row: u16) -> Option<usize> {
+    let inside = Rect {
+        x: area.x + 2,
+        y: area.y + 1,
+        width: area.width.saturating_sub(4),
+        height: area.height.saturating_sub(2),
+    };
+    let (x, y) = (column.checked_sub(inside.x)?, row.checked_sub(inside.y)?);
+    if x >= inside.width || y >= inside.height {
+        return None;
+    }
+    let (gpus, rows, width) = (app.session.gpus.len(), usize::from(inside.height), usize::from(inside.width));
+    let (x, y) = (usize::from(x), usize::from(y));
+    let hit = match arrangement(gpus, rows, width) {
+        Arrangement::Cards { each } => y / each,
+        Arrangement::Table { with_heading } => y.checked_sub(usize::from(with_heading))?,
+        Arrangement::Grid { columns } => x / (width / columns).max(1) * rows + y,
+    };
+    (hit < gpus).then_some(hit)
 }
 
 /// `NVIDIA H100 80GB HBM3` without the vendor.
@@ -221,16 +273,20 @@ fn short_name(name: &str) -> &str {
     name.strip_prefix("NVIDIA ").unwrap_or(name)
 }
 
-fn cards(gpus: &[&Gpu], width: usize, rows: usize, theme: &Theme) -> Vec<Line<'static>> {
+fn cards(gpus: &[&Gpu], selected: Option<usize>, width: usize, rows: usize, theme: &Theme) -> Vec<Line<'static>> {
     let mut lines = Vec::new();
     let blank = rows >= gpus.len() * 4 - 1;
-    for gpu in gpus {
+    for (n, gpu) in gpus.iter().enumerate() {
         if !lines.is_empty() && blank {
             lines.push(Line::default());
         }
         let sample = &gpu.latest;
         let name = fit(short_name(sample.name.as_str()), width.saturating_sub(10), theme.glyphs.pick("…", "~"));
-        let left = vec![label(gpu, false, theme), Span::raw(" "), Span::styled(name, theme.text)];
+        let left = vec![
+            label(gpu, selected == Some(n) && gpus.len() > 1, theme),
+            Span::raw(" "),
+            Span::styled(name, theme.text),
+        ];
         if sample.lost {
             lines.push(row::sides(left, vec![Span::styled("lost: the driver does not answer", theme.critical)], width));
             lines.push(Line::default());
@@ -239,8 +295,8 @@ fn cards(gpus: &[&Gpu], width: usize, rows: usize, theme: &Theme) -> Vec<Line<'s
         }
         let mut right = Vec::new();
         if let Some(celsius) = sample.temperature_c {
-            let style = heat(sample.temperature_c, theme);
-            right.extend([Span::styled(format!("{celsius:>3}"), style), Span::styled(" °C  ", theme.muted)]);
+            let (style, mark) = heat(sample.temperature_c, theme);
+            right.extend([Span::styled(format!("{mark}{celsius:>3}"), style), Span::styled(" °C  ", theme.muted)]);
         }
         if let Some(watts) = sample.power_w.filter(|w| w.is_finite()) {
             let limit = sample.power_limit_w.map(|l| format!(" / {l:.0}")).unwrap_or_default();
@@ -311,16 +367,15 @@ fn heading(width: usize, theme: &Theme) -> Line<'static> {
     Line::from(Span::styled(fit(&text, width, ""), theme.muted))
 }
 
-/// The index, with a mark where something slows the GPU down that should not.
+/// The index, with a mark where something is wrong with the GPU.
 fn label(gpu: &Gpu, here: bool, theme: &Theme) -> Span<'static> {
-    let slowed = gpu.latest.slowed_by().next().is_some();
-    let mark = if slowed { theme.glyphs.pick("▲", "!") } else { " " };
-    let style = match (here, slowed) {
-        (true, _) => theme.selection,
-        (false, true) => theme.warning,
-        (false, false) => theme.accent,
+    let worst = gpu.troubles().first().map(|trouble| trouble.is_severe);
+    let (mark, style) = match worst {
+        Some(true) => (theme.glyphs.pick("✖", "!"), theme.critical),
+        Some(false) => (theme.glyphs.pick("▲", "^"), theme.warning),
+        None => (" ", theme.accent),
     };
-    Span::styled(format!("{:>2}{mark}", gpu.latest.index), style)
+    Span::styled(format!("{:>2}{mark}", gpu.latest.index), if here { theme.selection } else { style })
 }
 
 fn table_row(gpu: &Gpu, here: bool, width: usize, theme: &Theme) -> Line<'static> {
@@ -344,7 +399,10 @@ fn table_row(gpu: &Gpu, here: bool, width: usize, theme: &Theme) -> Line<'static
     spans.push(Span::styled(s.utilization.map_or("     -".into(), |u| format!("{u:>4} %")), theme.text));
     for (_, name, w) in FIGURES.iter().filter(|(from, ..)| width >= *from) {
         let (value, style) = match *name {
-            "temp" => (s.temperature_c.map(|t| format!("{t} °C")), heat(s.temperature_c, theme)),
+            "temp" => {
+                let (style, mark) = heat(s.temperature_c, theme);
+                (s.temperature_c.map(|t| format!("{mark}{t} °C")), style)
+            }
             "power" => (s.power_w.filter(|w| w.is_finite()).map(|w| format!("{w:.0} W")), theme.text),
             "limit" => (s.power_limit_w.map(|w| format!("/ {w:.0} W")), theme.muted),
             "SM clock" => (s.sm_clock_mhz.map(|c| format!("{c} MHz")), theme.text),
@@ -361,11 +419,12 @@ fn table_row(gpu: &Gpu, here: bool, width: usize, theme: &Theme) -> Line<'static
     Line::from(spans)
 }
 
-fn heat(celsius: Option<u32>, theme: &Theme) -> ratatui::style::Style {
+/// How a temperature looks, and a sign before one that is too high.
+fn heat(celsius: Option<u32>, theme: &Theme) -> (ratatui::style::Style, &'static str) {
     match celsius {
-        Some(90..) => theme.critical,
-        Some(83..) => theme.warning,
-        _ => theme.text,
+        Some(TOO_HOT_C..) => (theme.critical, theme.glyphs.pick("✖", "!")),
+        Some(HOT_C..) => (theme.warning, theme.glyphs.pick("▲", "^")),
+        _ => (theme.text, ""),
     }
 }
 
@@ -396,8 +455,7 @@ fn grid(gpus: &[&Gpu], selected: Option<usize>, width: usize, rows: usize, theme
     if rows == 0 {
         return Vec::new();
     }
-    let least = 10;
-    let columns = gpus.len().div_ceil(rows).clamp(1, (width / least).max(1));
+    let columns = gpus.len().div_ceil(rows).clamp(1, (width / LEAST_CELL).max(1));
     let cell = width / columns;
     // With room: GiB in use and load; else the share of memory alone.
     let full = cell >= 25;

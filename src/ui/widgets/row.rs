@@ -36,6 +36,25 @@ pub fn groups(groups: Vec<Vec<Span<'static>>>, width: usize, gap: usize) -> Line
     Line::from(line)
 }
 
+/// Groups of spans in as many lines as they need, `gap` columns apart; none is left out but one that is wider than a line.
+pub fn flow(all: Vec<Vec<Span<'static>>>, width: usize, gap: usize) -> Vec<Line<'static>> {
+    let size = |group: &[Span]| group.iter().map(Span::width).sum::<usize>();
+    let mut lines = Vec::new();
+    let (mut line, mut used) = (Vec::new(), 0);
+    for group in all.into_iter().filter(|group| (1..=width).contains(&size(group))) {
+        if used > 0 && used + gap + size(&group) > width {
+            lines.push(groups(std::mem::take(&mut line), width, gap));
+            used = 0;
+        }
+        used += size(&group) + if used > 0 { gap } else { 0 };
+        line.push(group);
+    }
+    if !line.is_empty() {
+        lines.push(groups(line, width, gap));
+    }
+    lines
+}
+
 /// Two sides of one line: what stands left is cut before what stands right.
 pub fn sides(left: Vec<Span<'static>>, right: Vec<Span<'static>>, width: usize) -> Line<'static> {
     let right_width: usize = right.iter().map(Span::width).sum();

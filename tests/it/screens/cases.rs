@@ -97,6 +97,8 @@ fn a_healthy_run() {
             ("charts-pinned", "2<space>jj<space>", BOTH),
             ("charts-ascii", "bb2<enter>", ONE),
             ("memory", "3", ALL),
+            ("memory-mono", "3t<end><enter>", ONE),
+            ("memory-light", "3t<down><enter>", ONE),
             ("gpus", "4", ALL),
             ("gpus-fifth", "4jjjj", BOTH),
             ("log", "5", ALL),
@@ -215,6 +217,29 @@ fn something_is_wrong() {
             ("gpus", "4", ONE),
             ("log", "5", BOTH),
             ("log-wrap", "5w", ONE),
+        ],
+    );
+}
+
+#[test]
+fn cards_with_troubles() {
+    check(
+        "troubled",
+        scenes::troubled,
+        &[
+            ("gpus", "4", ALL),
+            ("gpus-ascii", "bb4jj", ONE),
+            ("mig", "4j", ALL),
+            ("heat", "4jj", BOTH),
+            ("ecc", "4jjj", ALL),
+            ("unexplained", "4jjjj", ALL),
+            ("refused", "4jjjjj", BOTH),
+            ("links", "4jjjjjj", BOTH),
+            ("processes", "4G", ALL),
+            ("processes-further", "4G<pgdn><pgdn>", BOTH),
+            ("memory", "3", ALL),
+            ("memory-ascii", "bb3jjjj", BOTH),
+            ("memory-unexplained", "3jjjj", BOTH),
         ],
     );
 }

@@ -4,7 +4,9 @@
 //! A picture is its text and a hash of the styles of its cells, so that a colour that changes is noticed too.
 
 mod cases;
+mod pictures;
 mod scenes;
+mod svg;
 mod sweep;
 
 use oomph::{

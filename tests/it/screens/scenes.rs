@@ -5,7 +5,7 @@ use jiff::{SignedDuration, Timestamp};
 use oomph::{
     model::{
         Bytes, Clean, Event, EventKind, SourceId,
-        gpu::{GpuProcess, GpuReading, GpuSample},
+        gpu::{GpuProcess, GpuReading, GpuSample, MigInstance},
         knobs::{Knob, Knobs, Origin, Value},
     },
     session::Session,
@@ -92,7 +92,7 @@ impl Scene {
 
 /// One GPU as NVML tells of it in the middle of a training step.
 pub fn gpu(index: u32, total: u64, used: u64) -> GpuSample {
-    let own = used.saturating_sub(GIB * 6 / 10);
+    let own = used.saturating_sub(GIB / 10);
     GpuSample {
         uuid: format!("GPU-{index:08x}"),
         index,
@@ -100,7 +100,8 @@ pub fn gpu(index: u32, total: u64, used: u64) -> GpuSample {
         pci_bus_id: format!("00000000:{:02X}:00.0", 0x1b + index).as_str().into(),
         memory_total: Some(Bytes(total)),
         memory_used: Some(Bytes(used)),
-        memory_free: Some(Bytes(total.saturating_sub(used))),
+        memory_free: Some(Bytes(total.saturating_sub(used).saturating_sub(GIB / 2))),
+        memory_reserved: Some(Bytes(GIB / 2)),
         utilization: Some(97 - index % 4),
         memory_utilization: Some(54),
         temperature_c: Some(61 + index % 7),
@@ -113,12 +114,29 @@ pub fn gpu(index: u32, total: u64, used: u64) -> GpuSample {
         performance_state: Some(0),
         pcie_generation: Some(5),
         pcie_width: Some(16),
+        max_pcie_generation: Some(5),
+        max_pcie_width: Some(16),
+        pcie_rx_kib_s: Some(1_830_000 + index * 9_000),
+        pcie_tx_kib_s: Some(410_000),
         nvlink_active: Some(18),
+        nvlink_count: Some(18),
+        nvlink_rx_kib_s: Some(97_000_000),
+        nvlink_tx_kib_s: Some(96_000_000),
+        sm_active_percent: Some(88.4),
+        tensor_active_percent: Some(41.7),
+        memory_temperature_c: Some(74 + index % 7),
+        ecc_enabled: Some(true),
         ecc_corrected: Some(0),
         ecc_uncorrected: Some(0),
+        remapped_rows: Some(0),
+        remap_pending: Some(false),
         mig_enabled: Some(false),
+        refused: vec![("fan".into(), "not supported".into())],
         processes: vec![GpuProcess {
             pid: 41_200 + index,
+            rank: Some(index),
+            parents: vec![41_100],
+            launcher: Some("torchrun".into()),
             used: Some(Bytes(own)),
             name: Some("python".into()),
             user: Some("ada".into()),
@@ -424,6 +442,65 @@ pub fn resumed() -> Scene {
     scene.write(include_str!("../../logs/transformers5-resume.log"));
     scene.no_driver();
     scene.wait(1.0);
+    scene
+}
+
+/// One thing is wrong with each of eight cards.
+pub fn troubled() -> Scene {
+    let mut scene = grpo_on(8, 300);
+    let mut all: Vec<GpuSample> = (0..8).map(|i| gpu(i, CARD, CARD / 2 + u64::from(i) * GIB)).collect();
+    let part = |n: u64| MigInstance {
+        uuid: format!("MIG-{n}"),
+        name: "NVIDIA H100 80GB HBM3 MIG 2g.20gb".into(),
+        memory_total: Some(Bytes(20 * GIB)),
+        memory_used: (n < 2).then_some(Bytes((5 + 14 * n) * GIB)),
+    };
+    all[1].mig_enabled = Some(true);
+    all[1].mig = (0..3).map(part).collect();
+    all[1].utilization = None;
+    all[1].refused.push(("utilization".into(), "not supported".into()));
+    all[1].processes[0].instance = Some(3);
+    all[2].temperature_c = Some(91);
+    all[2].throttle = Some(0x20 | 0x4);
+    all[3].ecc_uncorrected = Some(2);
+    all[3].ecc_corrected = Some(140);
+    all[3].remap_pending = Some(true);
+    all[3].xids = vec![48];
+    all[4].processes[0].gone = true;
+    all[5]
+        .refused
+        .extend(["processes", "throttle reasons", "ECC"].map(|what| (what.into(), "no permission".to_string())));
+    (all[5].processes, all[5].throttle, all[5].ecc_enabled) = (Vec::new(), None, None);
+    (all[5].ecc_corrected, all[5].ecc_uncorrected) = (None, None);
+    all[6].pcie_width = Some(8);
+    all[6].nvlink_active = Some(12);
+    all[6].temperature_c = Some(84);
+    for n in 0..14 {
+        all[7].processes.push(GpuProcess {
+            pid: 50_000 + n,
+            used: Some(Bytes(GIB / 2)),
+            name: Some("python3".into()),
+            user: Some("grace".into()),
+            command: Some(Clean::new(&format!("python3 -m vllm.entrypoints.openai.api_server --port {}", 8000 + n))),
+            container: Some("docker 3f2a91c04b1e".into()),
+            parents: if n < 3 { vec![49_999] } else { Vec::new() },
+            launcher: (n < 3).then(|| "ray".into()),
+            ..GpuProcess::default()
+        });
+    }
+    all[7].memory_used = all[7].memory_used.map(|used| used + Bytes(7 * GIB));
+    all[7].processes.push(GpuProcess {
+        pid: 900,
+        used: Some(Bytes(GIB / 8)),
+        name: Some("Xorg".into()),
+        user: Some("root".into()),
+        command: Some("/usr/lib/xorg/Xorg :0".into()),
+        graphics: true,
+        ..GpuProcess::default()
+    });
+    scene.gpus(all);
+    scene.event(EventKind::Kernel { text: "NVRM: Xid (PCI:0000:1e:00): 48, DBE (double bit error)".into() });
+    scene.wait(2.0);
     scene
 }
 

@@ -1,0 +1,229 @@
+//! Who holds memory on one GPU: each job's processes below what started them, the job that is watched first.
+
+use ratatui::{
+    Frame,
+    layout::Rect,
+    text::{Line, Span},
+    widgets::Paragraph,
+};
+
+use crate::{
+    model::{
+        Bytes,
+        gpu::{GpuProcess, GpuSample},
+    },
+    session::{gpus::Gpu, holders::Owner},
+    ui::{
+        App, Theme,
+        format::{fit, gib},
+        widgets::panel::panel,
+    },
+};
+
+/// What stands in one row.
+enum Row<'a> {
+    /// What started the processes below it.
+    Launcher {
+        pid: u32,
+        name: String,
+    },
+    Process {
+        process: &'a GpuProcess,
+        is_below: bool,
+        is_last: bool,
+    },
+}
+
+pub fn render(frame: &mut Frame, area: Rect, gpu: &Gpu, app: &App, theme: &Theme) {
+    let s = &gpu.latest;
+    let owner = Owner::of(&app.session);
+    let mut right = Vec::new();
+    if !s.processes.is_empty() {
+        let held = s.processes.iter().filter_map(|p| p.used).sum::<Bytes>();
+        right.push(Span::styled(format!("{} hold {} GiB", s.processes.len(), gib(held)), theme.muted));
+    }
+    let inner = super::inset(panel(frame, area, "processes", right, theme));
+    let width = usize::from(inner.width);
+    let mut rows = rows(s, &owner);
+    let mut lines = Vec::new();
+    let mut called_out = call_out(s, &owner, width, theme);
+    // A process keeps its row.
+    called_out.truncate(usize::from(inner.height).saturating_sub(1).max(1));
+    if rows.is_empty() {
+        let told = s.refused.iter().find(|(what, _)| what == "processes");
+        let text = told.map_or("no process holds memory here".to_string(), |(_, why)| format!("processes: {why}"));
+        lines.push(Line::from(Span::styled(fit(&text, width, theme.glyphs.pick("…", "~")), theme.muted)));
+    } else {
+        let room = usize::from(inner.height).saturating_sub(called_out.len());
+        if room < 3 {
+            // Whoever holds memory comes before what started it.
+            rows.retain(|row| matches!(row, Row::Process { .. }));
+        }
+        let first = app.gpus.first.min(rows.len().saturating_sub(1));
+        // The heading goes first where there is hardly any room.
+        let with_heading = room >= 3;
+        let mut room = room.saturating_sub(usize::from(with_heading));
+        if with_heading {
+            lines.push(heading(width, theme));
+        }
+        let cut = first > 0 || rows.len() > room;
+        if cut && room > 1 {
+            room = room.saturating_sub(1);
+        }
+        lines.extend(rows.iter().skip(first).take(room).map(|r| line(r, s, &owner, width, theme)));
+        if cut && lines.len() + called_out.len() < usize::from(inner.height) {
+            lines.push(rest(&rows, first, room, width, theme));
+        }
+    }
+    lines.extend(called_out);
+    frame.render_widget(Paragraph::new(lines), inner);
+}
+
+/// The processes as a tree: those of the watched job first, then the largest.
+fn rows<'a>(s: &'a GpuSample, owner: &Owner) -> Vec<Row<'a>> {
+    let mut jobs: Vec<(u32, Vec<&GpuProcess>)> = Vec::new();
+    for p in &s.processes {
+        match jobs.iter_mut().find(|(job, _)| *job == p.job()) {
+            Some((_, processes)) => processes.push(p),
+            None => jobs.push((p.job(), vec![p])),
+        }
+    }
+    let held = |processes: &[&GpuProcess]| processes.iter().filter_map(|p| p.used).sum::<Bytes>();
+    jobs.sort_by_key(|(_, processes)| {
+        (!processes.iter().any(|p| owner.owns(s, p)), std::cmp::Reverse(held(processes)))
+    });
+    let mut rows = Vec::new();
+    for (job, mut processes) in jobs {
+        processes.sort_by_key(|p| (p.pid != job, p.rank, std::cmp::Reverse(p.used), p.pid));
+        let last = processes.len() - 1;
+        let is_here = processes.iter().any(|p| p.pid == job);
+        if let Some(launcher) = processes.iter().find_map(|p| p.launcher.as_ref()).filter(|_| !is_here) {
+            rows.push(Row::Launcher { pid: job, name: launcher.to_string() });
+        }
+        for (n, process) in processes.into_iter().enumerate() {
+            let is_below = process.pid != job && (is_here || process.launcher.is_some());
+            rows.push(Row::Process { process, is_below, is_last: n == last });
+        }
+    }
+    rows
+}
+
+/// Columns of user and container, where there is room for them.
+fn columns(width: usize) -> (usize, usize) {
+    match width {
+        110.. => (12, 20),
+        80.. => (10, 0),
+        56.. => (8, 0),
+        _ => (0, 0),
+    }
+}
+
+fn heading(width: usize, theme: &Theme) -> Line<'static> {
+    let (user, container) = columns(width);
+    let mut text = format!("{:>8} {:>4}  ", "pid", "rank");
+    if user > 0 {
+        text.push_str(&format!("{:<user$} ", "user"));
+    }
+    text.push_str(&format!("{:>10}  ", "memory"));
+    if container > 0 {
+        text.push_str(&format!("{:<container$} ", "runs in"));
+    }
+    text.push_str("command");
+    Line::from(Span::styled(fit(&text, width, ""), theme.muted))
+}
+
+fn line(row: &Row, s: &GpuSample, owner: &Owner, width: usize, theme: &Theme) -> Line<'static> {
+    let ellipsis = theme.glyphs.pick("…", "~");
+    let (user_width, container_width) = columns(width);
+    let (pid, rank, user, used, container, what, style) = match row {
+        Row::Launcher { pid, name } => {
+            let what = format!("{name}, which started");
+            (*pid, String::new(), String::new(), String::new(), String::new(), what, theme.muted)
+        }
+        Row::Process { process: p, is_below, is_last } => {
+            let used = p.used.map_or_else(|| "not told".to_string(), |b| format!("{} GiB", gib(b)));
+            let text = |clean: &Option<crate::model::Clean>| clean.as_ref().map(ToString::to_string);
+            let mut what = if p.foreign {
+                "outside this container: its pid is the host's".to_string()
+            } else if p.gone {
+                let was = text(&p.name).map(|name| format!(" ({name})")).unwrap_or_default();
+                format!("ended{was}, and the driver still counts its memory")
+            } else {
+                text(&p.command).or_else(|| text(&p.name)).unwrap_or_else(|| "not ours to see".into())
+            };
+            if *is_below {
+                let branch = if *is_last { theme.glyphs.pick("└ ", "`- ") } else { theme.glyphs.pick("├ ", "|- ") };
+                what.insert_str(0, branch);
+            }
+            if p.graphics {
+                what.push_str("  (graphics)");
+            }
+            if let Some(instance) = p.instance {
+                what.push_str(&format!("  (MIG {instance})"));
+            }
+            let container = text(&p.container).unwrap_or_default();
+            // Without a column of its own the container stands behind the command.
+            if container_width == 0 && !container.is_empty() {
+                what.push_str(&format!("  ({container})"));
+            }
+            let style = match () {
+                () if p.gone => theme.warning,
+                () if owner.owns(s, p) => theme.bright,
+                () => theme.text,
+            };
+            let rank = p.rank.map_or_else(|| "-".to_string(), |r| r.to_string());
+            (p.pid, rank, text(&p.user).unwrap_or_else(|| "-".into()), used, container, what, style)
+        }
+    };
+    let mut text = format!("{pid:>8} {rank:>4}  ");
+    let mut column = |value: &str, width: usize| {
+        if width > 0 {
+            let shown = fit(value, width, ellipsis);
+            let blank = width.saturating_sub(unicode_width::UnicodeWidthStr::width(shown.as_str()));
+            text.push_str(&format!("{shown}{} ", " ".repeat(blank)));
+        }
+    };
+    column(&user, user_width);
+    column(&format!("{used:>10}"), 11);
+    column(&container, container_width);
+    text.push_str(&what);
+    Line::from(Span::styled(fit(&text, width, ellipsis), style))
+}
+
+/// What the list leaves out, and what that holds.
+fn rest(rows: &[Row], first: usize, shown: usize, width: usize, theme: &Theme) -> Line<'static> {
+    let held = |rows: &[Row]| {
+        let used = rows.iter().filter_map(|row| match row {
+            Row::Process { process, .. } => Some(process.used.unwrap_or_default()),
+            Row::Launcher { .. } => None,
+        });
+        let (count, sum) = used.fold((0, Bytes(0)), |(count, sum), b| (count + 1, sum + b));
+        (count, gib(sum))
+    };
+    let mut parts = Vec::new();
+    for (rows, where_) in [(&rows[..first], "above"), (&rows[(first + shown).min(rows.len())..], "below")] {
+        let (count, size) = held(rows);
+        if count > 0 {
+            parts.push(format!("{count} more {where_} ({size} GiB)"));
+        }
+    }
+    let keys = if width >= 60 { "   pgup, pgdn" } else { "" };
+    Line::from(Span::styled(fit(&format!("{:>8} {}{keys}", "", parts.join(", ")), width, ""), theme.muted))
+}
+
+/// Memory in use that no living process explains, and what to do about it.
+fn call_out(s: &GpuSample, owner: &Owner, width: usize, theme: &Theme) -> Vec<Line<'static>> {
+    let Some(unexplained) = owner.shares(s).and_then(|shares| shares.to_call_out()) else { return Vec::new() };
+    let mark = theme.glyphs.pick("▲", "!");
+    let what = format!("{mark} {} GiB are in use that no living process explains", gib(unexplained));
+    let advice = if s.processes.iter().any(|p| p.foreign) {
+        "perhaps of another container: `nvidia-smi` on the host tells"
+    } else {
+        "left behind by a dead process, or hidden from you: `sudo fuser -v /dev/nvidia*` names who keeps the card open"
+    };
+    let ellipsis = theme.glyphs.pick("…", "~");
+    vec![
+        Line::from(Span::styled(fit(&what, width, ellipsis), theme.warning)),
+        Line::from(Span::styled(fit(&format!("  {advice}"), width, ellipsis), theme.muted)),
+    ]
+}
