@@ -1,6 +1,6 @@
 //! The run as single lines of text, for a terminal that cannot move its cursor.
 
-use crate::session::RunState;
+use crate::session::{RunState, series::Series};
 
 use super::{
     App,
@@ -29,7 +29,7 @@ pub fn line(app: &App) -> String {
         parts.extend(tempo.remaining_seconds.map(|s| format!("ETA {}", duration(s))));
     }
     for name in NAMED {
-        let last = session.metrics.series(name).and_then(|series| series.last());
+        let last = session.metrics.series(name).and_then(Series::last);
         parts.extend(last.map(|sample| format!("{name} {}", short(sample.value))));
     }
     let fullest = session.gpus.iter().filter_map(|gpu| Some((gpu.latest.memory_used?, gpu)));

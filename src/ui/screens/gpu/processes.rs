@@ -1,5 +1,7 @@
 //! Who holds memory on one GPU: each job's processes below what started them, the job that is watched first.
 
+use std::fmt::Write;
+
 use ratatui::{
     Frame,
     layout::Rect,
@@ -122,11 +124,11 @@ fn heading(width: usize, theme: &Theme) -> Line<'static> {
     let (user, container) = columns(width);
     let mut text = format!("{:>8} {:>4}  ", "pid", "rank");
     if user > 0 {
-        text.push_str(&format!("{:<user$} ", "user"));
+        let _ = write!(text, "{:<user$} ", "user");
     }
-    text.push_str(&format!("{:>10}  ", "memory"));
+    let _ = write!(text, "{:>10}  ", "memory");
     if container > 0 {
-        text.push_str(&format!("{:<container$} ", "runs in"));
+        let _ = write!(text, "{:<container$} ", "runs in");
     }
     text.push_str("command");
     Line::from(Span::styled(fit(&text, width, ""), theme.muted))
@@ -159,12 +161,12 @@ fn line(row: &Row, s: &GpuSample, owner: &Owner, width: usize, theme: &Theme) ->
                 what.push_str("  (graphics)");
             }
             if let Some(instance) = p.instance {
-                what.push_str(&format!("  (MIG {instance})"));
+                let _ = write!(what, "  (MIG {instance})");
             }
             let container = text(&p.container).unwrap_or_default();
             // Without a column of its own the container stands behind the command.
             if container_width == 0 && !container.is_empty() {
-                what.push_str(&format!("  ({container})"));
+                let _ = write!(what, "  ({container})");
             }
             let style = match () {
                 () if p.gone => theme.warning,
@@ -180,7 +182,7 @@ fn line(row: &Row, s: &GpuSample, owner: &Owner, width: usize, theme: &Theme) ->
         if width > 0 {
             let shown = fit(value, width, ellipsis);
             let blank = width.saturating_sub(unicode_width::UnicodeWidthStr::width(shown.as_str()));
-            text.push_str(&format!("{shown}{} ", " ".repeat(blank)));
+            let _ = write!(text, "{shown}{} ", " ".repeat(blank));
         }
     };
     column(&user, user_width);

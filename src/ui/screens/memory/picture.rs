@@ -1,5 +1,7 @@
 //! One card three times: as it is now, at its peak, and what the memory model expects the job to take, by component.
 
+use std::fmt::Write;
+
 use ratatui::{
     Frame,
     layout::Rect,
@@ -81,35 +83,30 @@ pub fn render(frame: &mut Frame, area: Rect, app: &App, theme: &Theme) {
         lines.push(row::groups(groups, width, 2));
     }
     let total = gpu.latest.memory_total.unwrap_or_default();
-    match estimate(&app.session, total).filter(|_| total.0 > 0) {
-        Some(estimate) => {
-            let parts = components(&estimate);
-            lines.push(estimated(&parts, total, estimate.peak.device_bytes, width, theme));
-            let measured = peak.as_ref().map(|(_, shares)| shares.job);
-            let steps = app.session.step().unwrap_or(0);
-            lines.push(beside(&estimate, measured, steps, width, theme));
-            let named = parts.iter().enumerate().map(|(n, (name, bytes))| {
-                let mark = theme.glyphs.pick("■", "*");
-                vec![
-                    Span::styled(format!("{mark} "), theme.series(n)),
-                    Span::styled(format!("{name} "), theme.muted),
-                    Span::styled(gib(Bytes(*bytes)), theme.bright),
-                ]
-            });
-            lines.extend(row::flow(named.collect(), width, 2));
-        }
-        None => {
-            let why = match app.session.knobs().str(Knob::Model) {
-                None => {
-                    "no estimate: nothing says which model this is (give --model NAME, or --config FILE)".to_string()
-                }
-                Some(name) => {
-                    format!("no estimate: the sizes of {name} are not known here (give --model DIR or config.json)")
-                }
-            };
-            let why = crate::model::Clean::new(&why);
-            lines.push(Line::from(Span::styled(fit(why.as_str(), width, theme.glyphs.pick("…", "~")), theme.muted)));
-        }
+    if let Some(estimate) = estimate(&app.session, total).filter(|_| total.0 > 0) {
+        let parts = components(&estimate);
+        lines.push(estimated(&parts, total, estimate.peak.device_bytes, width, theme));
+        let measured = peak.as_ref().map(|(_, shares)| shares.job);
+        let steps = app.session.step().unwrap_or(0);
+        lines.push(beside(&estimate, measured, steps, width, theme));
+        let named = parts.iter().enumerate().map(|(n, (name, bytes))| {
+            let mark = theme.glyphs.pick("■", "*");
+            vec![
+                Span::styled(format!("{mark} "), theme.series(n)),
+                Span::styled(format!("{name} "), theme.muted),
+                Span::styled(gib(Bytes(*bytes)), theme.bright),
+            ]
+        });
+        lines.extend(row::flow(named.collect(), width, 2));
+    } else {
+        let why = match app.session.knobs().str(Knob::Model) {
+            None => "no estimate: nothing says which model this is (give --model NAME, or --config FILE)".to_string(),
+            Some(name) => {
+                format!("no estimate: the sizes of {name} are not known here (give --model DIR or config.json)")
+            }
+        };
+        let why = crate::model::Clean::new(&why);
+        lines.push(Line::from(Span::styled(fit(why.as_str(), width, theme.glyphs.pick("…", "~")), theme.muted)));
     }
     frame.render_widget(Paragraph::new(lines), inside);
 }
@@ -192,7 +189,7 @@ fn segment(name: &str, bytes: u64, columns: usize, theme: &Theme) -> String {
 fn ground(n: usize, theme: &Theme) -> Style {
     match theme.series(n) {
         style if style.fg.is_some() => style.add_modifier(Modifier::REVERSED),
-        _ if n % 2 == 0 => theme.text.add_modifier(Modifier::REVERSED),
+        _ if n.is_multiple_of(2) => theme.text.add_modifier(Modifier::REVERSED),
         _ => theme.text,
     }
 }
@@ -202,26 +199,23 @@ fn beside(estimate: &Estimate, measured: Option<Bytes>, steps: u64, width: usize
     let peak = &estimate.peak;
     let range = format!("{} to {} GiB", gib(Bytes(peak.low_bytes)), gib(Bytes(peak.high_bytes)));
     let mut style = theme.muted;
-    let mut text = match measured.filter(|m| m.0 > 0) {
-        Some(measured) => {
-            let place = match measured.0 {
-                m if m < peak.low_bytes && steps < SETTLED => "below it so far",
-                m if m < peak.low_bytes => "less: is it sharded or offloaded?",
-                m if m > peak.high_bytes => {
-                    style = theme.warning;
-                    "more than expected"
-                }
-                _ => "as expected",
-            };
-            format!("{:LABEL$}{range} expected; the job's peak is {} GiB, {place}", "", gib(measured))
-        }
-        None => {
-            let fits = if estimate.verdict == Verdict::DoesNotFit { "; it does not fit" } else { "" };
-            format!("{:LABEL$}{range} expected, most {}{fits}", "", phase_words(peak.phase))
-        }
+    let mut text = if let Some(measured) = measured.filter(|m| m.0 > 0) {
+        let place = match measured.0 {
+            m if m < peak.low_bytes && steps < SETTLED => "below it so far",
+            m if m < peak.low_bytes => "less: is it sharded or offloaded?",
+            m if m > peak.high_bytes => {
+                style = theme.warning;
+                "more than expected"
+            }
+            _ => "as expected",
+        };
+        format!("{:LABEL$}{range} expected; the job's peak is {} GiB, {place}", "", gib(measured))
+    } else {
+        let fits = if estimate.verdict == Verdict::DoesNotFit { "; it does not fit" } else { "" };
+        format!("{:LABEL$}{range} expected, most {}{fits}", "", phase_words(peak.phase))
     };
     if !estimate.assumed.is_empty() {
-        text.push_str(&format!(" ({} settings assumed)", estimate.assumed.len()));
+        let _ = write!(text, " ({} settings assumed)", estimate.assumed.len());
     }
     Line::from(Span::styled(fit(&text, width, theme.glyphs.pick("…", "~")), style))
 }
