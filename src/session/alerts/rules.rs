@@ -6,7 +6,7 @@ use crate::{
         RunState, Session,
         gpus::Gpu,
         series::{Sample, Series},
-        trends,
+        trends, xid,
     },
 };
 
@@ -364,17 +364,32 @@ fn ecc(session: &Session) -> Vec<Sight> {
     })
 }
 
-/// `NVRM: Xid (PCI:0000:1b:00): 79, pid=…`: the number, and the rest in short.
+/// Errors of the GPUs, as the driver or the kernel's log tells them; of a card that is not known, as the line has it.
 fn xid(session: &Session) -> Vec<Sight> {
-    let lines: Vec<&str> = session.kernel.iter().map(|(_, l)| l.as_str()).filter(|l| l.contains("Xid")).collect();
-    match lines.last() {
-        Some(last) => {
-            let what = last.split("Xid").nth(1).unwrap_or(last).trim_start_matches([' ', '(']);
-            let short: String = what.chars().take(90).collect();
-            run(lines.len() as f64, format!("the driver reports Xid {short}"))
-        }
-        None => Vec::new(),
+    let of_gpu = |gpu: &Gpu| {
+        let (_, number) = gpu.xids.back()?;
+        let meaning = xid::meaning(*number).map(|meaning| format!(": {meaning}")).unwrap_or_default();
+        let index = gpu.latest.index;
+        Some(Sight {
+            subject: format!("GPU {index}"),
+            figure: gpu.xids.len() as f64,
+            text: format!("GPU {index} reports Xid {number}{meaning}"),
+            line: None,
+        })
+    };
+    let mut sights: Vec<Sight> = session.gpus.iter().filter_map(of_gpu).collect();
+    let is_known = |line: &str| {
+        let at = xid::of_kernel_line(line).map(|(address, _)| address);
+        at.is_some_and(|at| session.gpus.iter().any(|gpu| xid::is_at(&at, gpu.latest.pci_bus_id.as_str())))
+    };
+    let lines = session.kernel.iter().map(|(_, line)| line.as_str());
+    let lines: Vec<&str> = lines.filter(|line| line.contains("Xid") && !is_known(line)).collect();
+    if let Some(last) = lines.last() {
+        let what = last.split("Xid").nth(1).unwrap_or(last).trim_start_matches([' ', '(']);
+        let short: String = what.chars().take(90).collect();
+        sights.extend(run(lines.len() as f64, format!("the driver reports Xid {short}")));
     }
+    sights
 }
 
 fn gpu_lost(session: &Session) -> Vec<Sight> {

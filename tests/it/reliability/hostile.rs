@@ -143,6 +143,8 @@ fn foreign(bytes: &[u8], screen: bool) -> Option<String> {
         match c {
             '\n' => {}
             '\r' if screen => {}
+            // The one question: which colour is the ground?
+            '\x1b' if screen && text[at..].starts_with("\x1b]11;?\x1b\\") => drop(chars.nth(6)),
             '\x1b' if screen => {
                 if chars.next().map(|(_, c)| c) != Some('[') {
                     return around(at);
