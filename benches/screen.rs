@@ -41,8 +41,11 @@ fn gpus(second: u64) -> Event {
 
 fn line(second: u64) -> Vec<u8> {
     let loss = 2.0 / (1.0 + second as f64 / 50.0);
-    format!("{{'loss': '{loss:.4}', 'grad_norm': '0.3', 'reward': '0.5', 'kl': '0.01', 'epoch': '{}'}}\n", second as f64 / 1e3)
-        .into_bytes()
+    format!(
+        "{{'loss': '{loss:.4}', 'grad_norm': '0.3', 'reward': '0.5', 'kl': '0.01', 'epoch': '{}'}}\n",
+        second as f64 / 1e3
+    )
+    .into_bytes()
 }
 
 /// A run of an hour and a half in the making, and where its log ends.
