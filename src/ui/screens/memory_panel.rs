@@ -18,7 +18,7 @@ use crate::{
     },
     ui::{
         App, Theme,
-        format::{duration, fit, gib, seconds_between, sentence, unix},
+        format::{duration, fit, gib, sentence, unix},
         standing::share_used,
         widgets::{
             bar,
@@ -29,7 +29,8 @@ use crate::{
     },
 };
 
-/// Seconds of the past that the overview shows.
+/// Seconds of the past that are shown, at first and in the end.
+const WINDOWS: [f64; 3] = [60.0, 180.0, 600.0];
 const PAST: f64 = 900.0;
 /// Columns of a GPU in the smallest grid.
 const LEAST_CELL: usize = 10;
@@ -63,10 +64,10 @@ pub fn over_time(frame: &mut Frame, area: Rect, app: &App, theme: &Theme) {
         return;
     };
     let oldest = gpus.iter().filter_map(|g| g.history.front()).map(|(at, ..)| *at).min();
-    let span = oldest.map_or(60.0, |at| seconds_between(at, now)).clamp(60.0, PAST);
-    let inner = panel(frame, area, &format!("memory, last {}", duration(span)), right, theme);
+    let (from, to) = window(oldest.map(unix), unix(now));
+    let inner = panel(frame, area, &format!("memory, last {}", duration(to - from)), right, theme);
     let dots = dots_across(inner, theme).max(2);
-    let x = (unix(now) - span, unix(now));
+    let x = (from, to);
     let mut lines: Vec<ChartLine> = Vec::new();
     if gpus.len() <= LINES {
         for (i, gpu) in gpus.iter().enumerate() {
@@ -122,6 +123,16 @@ fn legend_line(gpus: &[&Gpu], width: usize, theme: &Theme) -> Line<'static> {
     let mut line = row::groups(groups, width.saturating_sub(1), 2);
     line.spans.insert(0, Span::raw(" "));
     line
+}
+
+/// The time that is shown. It moves on by a twentieth of its length at once, so that between two such steps only what is
+/// new is drawn: a chart that slides at every look cannot be read, and costs a slow link dearly.
+fn window(oldest: Option<f64>, now: f64) -> (f64, f64) {
+    let known = oldest.map_or(0.0, |at| now - at);
+    let span = WINDOWS.into_iter().find(|span| known <= span * 0.95).unwrap_or(PAST);
+    let step = span / 20.0;
+    let to = ((now / step).floor() + 1.0) * step;
+    (to - span, to)
 }
 
 /// One span for each column of dots that has samples.

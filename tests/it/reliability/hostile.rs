@@ -344,7 +344,10 @@ fn the_screen_sends_only_what_it_needs() {
         // The bell that an alert rings is oomph's own.
         let bytes: Vec<u8> = bytes.into_iter().filter(|b| *b != 7).collect();
         assert_eq!(foreign(&bytes, true), None);
-        assert!(!String::from_utf8_lossy(&bytes).contains("\x1b]"), "an OSC");
+        assert!(
+            String::from_utf8_lossy(&bytes).matches("\x1b]").count() <= 1,
+            "an OSC beside the question for the ground"
+        );
     }
     tell(&format!(
         "V1: {} shapes on every screen of a terminal, {sent} bytes: nothing beside the allow-list",
