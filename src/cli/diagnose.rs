@@ -17,6 +17,7 @@ use crate::{
         facts::Facts,
         oom::{self, Scanner},
         snapshot,
+        utf16::Utf16,
     },
 };
 
@@ -82,16 +83,36 @@ pub fn run(args: &DiagnoseArgs) -> Result<ExitCode> {
             of_snapshots.extend(super::snapshot::judge(name, input, &knobs, capacity)?.diagnosis.failures);
             continue;
         }
+        let start = input.fill_buf().with_context(|| name.to_string())?;
+        if start.is_empty() {
+            super::say(&format!(
+                "oomph: {} is empty",
+                if path.as_os_str() == "-" { "the text" } else { name.as_str() }
+            ));
+        } else if memchr::memchr_iter(0, start).count() > start.len() / 20
+            && start[0] != 0
+            && Utf16::recognise(start).is_none()
+        {
+            super::say(&format!("oomph: {name} looks like a binary file, not a log; it is searched all the same"));
+        }
         let mut scanner = Scanner::new(name.clone());
         let mut facts = Facts::default();
+        let mut utf16 = Utf16::recognise(start);
         let mut chunk = vec![0; 1 << 18];
+        let mut text = Vec::new();
         loop {
             let n = input.read(&mut chunk).with_context(|| name.to_string())?;
             if n == 0 {
                 break;
             }
-            scanner.feed(&chunk[..n]);
-            facts.feed(&chunk[..n]);
+            let mut part = &chunk[..n];
+            if let Some(utf16) = &mut utf16 {
+                text.clear();
+                utf16.decode(part, &mut text);
+                part = &text;
+            }
+            scanner.feed(part);
+            facts.feed(part);
         }
         scanner.finish();
         knobs.merge(facts.knobs());

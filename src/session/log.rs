@@ -61,8 +61,12 @@ struct Frame {
     cut: u64,
     /// NUL bytes that have come in a row.
     nuls: u64,
+    /// Times that such rows have come.
+    rows_of_nuls: u64,
 }
 
+/// So many rows of NUL bytes stand in no text; one or two do, where a file was cut under its writer.
+const BINARY: u64 = 16;
 /// A longer run of NUL bytes, such as a file has whose head was cut off under its writer, is told by its length.
 const NULS: u64 = 8;
 
@@ -84,6 +88,7 @@ impl Frame {
     }
 
     fn tell_nuls(&mut self) {
+        self.rows_of_nuls += u64::from(self.nuls > 0);
         match std::mem::take(&mut self.nuls) {
             0 => {}
             few @ 1..=NULS => self.push_text(&vec![0; few as usize]),
@@ -118,6 +123,11 @@ impl Frame {
 }
 
 impl Log {
+    /// Whether it is no text: NUL bytes stand all over it.
+    pub fn is_binary(&self) -> bool {
+        self.frame.rows_of_nuls >= BINARY
+    }
+
     /// Takes the next bytes. `\r` and cursor-up redraw the line: of a progress bar its last frame stays.
     pub fn feed(&mut self, at: Timestamp, offset: u64, data: &[u8]) {
         if !self.begun {

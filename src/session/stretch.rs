@@ -6,6 +6,7 @@ use crate::{
         files::{AnyReader, Format},
         metrics::Record,
         oom::Scanner,
+        utf16::Utf16,
     },
 };
 
@@ -32,6 +33,9 @@ pub(super) struct Stretch {
     at_line_start: bool,
     records: Vec<Record>,
     console: Vec<u8>,
+    /// What makes UTF-8 of a text that is none, as its first bytes say.
+    utf16: Option<Utf16>,
+    begun: bool,
 }
 
 impl Stretch {
@@ -48,6 +52,8 @@ impl Stretch {
             at_line_start: true,
             records: Vec::new(),
             console: Vec::new(),
+            utf16: None,
+            begun: false,
         }
     }
 
@@ -68,7 +74,15 @@ impl Stretch {
     fn read(&mut self, data: &[u8], put: Put<'_>) {
         self.reader.feed(data, &mut self.records);
         self.pass_on(put);
-        if self.is_text() {
+        if !std::mem::replace(&mut self.begun, true) {
+            self.utf16 = Utf16::recognise(data);
+        }
+        if let Some(utf16) = &mut self.utf16 {
+            self.console.clear();
+            utf16.decode(data, &mut self.console);
+            self.facts.feed(&self.console);
+            self.scanner.feed(&self.console);
+        } else if self.is_text() {
             self.facts.feed(data);
             self.scanner.feed(data);
         } else {
@@ -80,10 +94,10 @@ impl Stretch {
 
     /// The bytes are what is to be shown, as far as can be told yet.
     pub fn is_text(&self) -> bool {
-        matches!(self.reader.format(), None | Some(Format::Text))
+        self.utf16.is_none() && matches!(self.reader.format(), None | Some(Format::Text))
     }
 
-    /// Text that the last bytes held for people, in a file that is not text itself.
+    /// Text that the last bytes held for people, in a file that is not UTF-8 text itself.
     pub fn console(&self) -> &[u8] {
         &self.console
     }

@@ -46,7 +46,7 @@ fn needs_its_start(path: &Path) -> bool {
 /// Why a file cannot be watched at all.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    #[error("{path}: {source}")]
+    #[error("{path}")]
     Io { path: String, source: io::Error },
     #[error("{path} is {what}; oomph reads regular files (pipe other things into `oomph -`)")]
     NotAFile { path: String, what: &'static str },

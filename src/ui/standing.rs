@@ -210,6 +210,9 @@ fn waiting(session: &Session) -> Standing {
     let text = match session.sources.values().next() {
         None => "no log is watched: give a file, or pipe the trainer's output in".to_string(),
         Some(source) if source.bytes_read == 0 => format!("waiting for the first line of {}", source.name),
+        Some(source) if source.log.is_binary() => {
+            format!("{} looks like a binary file, not a log: nothing that a trainer logs has been read", source.name)
+        }
         Some(_) => "waiting for the first step: nothing that a trainer logs has been read yet".to_string(),
     };
     Standing::new(Tone::Quiet, &text)

@@ -16,6 +16,7 @@ mod doctor;
 mod export;
 mod hygiene;
 mod imports;
+mod inputs;
 mod jobs;
 mod measured;
 mod mixed_sources;
