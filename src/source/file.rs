@@ -46,8 +46,8 @@ fn needs_its_start(path: &Path) -> bool {
 /// Why a file cannot be watched at all.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    #[error("{path}")]
-    Io { path: String, source: io::Error },
+    #[error("{path}: {error}")]
+    Io { path: String, error: io::Error },
     #[error("{path} is {what}; oomph reads regular files (pipe other things into `oomph -`)")]
     NotAFile { path: String, what: &'static str },
 }
@@ -81,7 +81,7 @@ pub fn find(path: &Path) -> Result<Found, OpenError> {
 /// When it does not exist, cannot be opened, or is no regular file.
 pub fn check(path: &Path) -> Result<Metadata, OpenError> {
     let shown = || Clean::new(&path.to_string_lossy()).as_str().to_string();
-    let metadata = std::fs::metadata(path).map_err(|source| OpenError::Io { path: shown(), source })?;
+    let metadata = std::fs::metadata(path).map_err(|error| OpenError::Io { path: shown(), error })?;
     let kind = metadata.file_type();
     let what = if kind.is_dir() {
         "a directory"
@@ -92,7 +92,7 @@ pub fn check(path: &Path) -> Result<Metadata, OpenError> {
     } else if kind.is_char_device() || kind.is_block_device() {
         "a device"
     } else {
-        File::open(path).map_err(|source| OpenError::Io { path: shown(), source })?;
+        File::open(path).map_err(|error| OpenError::Io { path: shown(), error })?;
         return Ok(metadata);
     };
     Err(OpenError::NotAFile { path: shown(), what })
