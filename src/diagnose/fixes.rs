@@ -251,6 +251,12 @@ fn applies(case: &Case<'_>, id: &str) -> bool {
     let k = case.knobs;
     let lora = k.u64(Knob::LoraRank).unwrap_or(0) > 0;
     match id {
+        // Evaluation keeps no activations, and has no optimizer's step.
+        "grad_checkpointing" | "fused_optimizer" | "quantize_8bit_optim" | "grad_accum"
+            if case.incident.phase.id == PhaseId::Eval =>
+        {
+            false
+        }
         "grad_checkpointing" => k.bool(Knob::GradientCheckpointing) != Some(true),
         "fused_optimizer" => {
             !lora

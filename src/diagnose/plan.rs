@@ -7,7 +7,7 @@ use crate::{
     model::{
         Bytes, Clean,
         architecture::Architecture,
-        failure::{Fix, Memory, Plan, Verdict},
+        failure::{Fix, Memory, PhaseId, Plan, Verdict},
         knobs::{Knob, Knobs, Origin, Value},
     },
 };
@@ -42,6 +42,8 @@ pub fn plan(case: &Case<'_>, model: Option<&Architecture>, found: &mut [Fix]) ->
     if case.knobs.u64(Knob::PerDeviceTrainBatchSize).is_none() {
         return without_model(case, found);
     }
+    let evaluating = evaluating(case, &model);
+    let case = &Case { incident: case.incident, knobs: evaluating.as_ref().unwrap_or(case.knobs) };
     let limit = limit(case, &model)?;
     let before = used(&model, case.knobs, &limit);
     for fix in found.iter_mut() {
@@ -80,13 +82,44 @@ pub fn plan(case: &Case<'_>, model: Option<&Architecture>, found: &mut [Fix]) ->
     })
 }
 
+/// The settings of a job that failed in its evaluation, with what the failure itself proves: that it evaluates, and how
+/// many rows it had kept the logits of where one batch cannot explain what was in use.
+fn evaluating(case: &Case<'_>, model: &Architecture) -> Option<Knobs> {
+    if case.incident.phase.id != PhaseId::Eval {
+        return None;
+    }
+    let mut knobs = case.knobs.clone();
+    let proof = |what: &str| Origin::Assumed(Clean::new(what));
+    knobs.put(Knob::EvalStrategy, Value::Text("steps".into()), proof("it failed in evaluation"));
+    if case.knobs.bool(Knob::ComputeMetrics) == Some(false) || case.knobs.u64(Knob::EvalSamples).is_some() {
+        return Some(knobs);
+    }
+    let needed = needed(case)?;
+    let one_batch = memory::estimate(model, &knobs, None);
+    let batch = one_batch.phases.iter().find(|p| p.id == PhaseId::Eval)?.bytes as f64;
+    if needed > 1.15 * batch || case.knobs.bool(Knob::ComputeMetrics) == Some(true) {
+        let job = memory::Job::new(model.clone(), &knobs);
+        let row = 2.0 * 4.0 * (model.vocab * job.sequence) as f64;
+        let rows = ((needed - batch).max(0.0) / row).ceil().max(1.0);
+        knobs.put(Knob::ComputeMetrics, Value::Bool(true), proof("more is in use than one batch needs"));
+        knobs.put(Knob::EvalSamples, Value::Int(rows as i64), proof("what was in use when it failed"));
+    }
+    Some(knobs)
+}
+
+/// What the job had and asked for: it needs at least this.
+fn needed(case: &Case<'_>) -> Option<f64> {
+    let n = &case.incident.numbers;
+    Some((n.allocated_bytes? + n.requested_bytes.unwrap_or(0)) as f64)
+}
+
 fn limit(case: &Case<'_>, model: &Architecture) -> Option<Limit> {
     let n = &case.incident.numbers;
     let pool = n.allowed_bytes.is_some();
     let others: u64 = if pool { 0 } else { case.incident.other_processes.iter().filter_map(|p| p.bytes).sum() };
     let bytes = n.allowed_bytes.or(n.capacity_bytes)?.saturating_sub(others) as f64;
-    // The job needed at least what it had and asked for; a prediction below that is wrong by so much.
-    let needed = (n.allocated_bytes? + n.requested_bytes.unwrap_or(0)) as f64;
+    // A prediction below what the job needed is wrong by so much.
+    let needed = needed(case)?;
     let plain = memory::estimate(model, case.knobs, None).peak;
     let correction = (needed / (plain.allocated_bytes as f64).max(1.0)).clamp(1.0, 1.6);
     Some(Limit { bytes, pool, correction })
@@ -161,6 +194,16 @@ fn levers(case: &Case<'_>) -> Vec<Lever> {
     let k = case.knobs;
     let lora = k.u64(Knob::LoraRank).unwrap_or(0) > 0;
     let of = |id: &str| fixes::changes(case, id);
+    if case.incident.phase.id == PhaseId::Eval {
+        // Neither changes what is learnt.
+        if k.bool(Knob::ComputeMetrics) == Some(true) && k.u64(Knob::EvalAccumulationSteps) != Some(1) {
+            add(0.05, of("eval_accumulation"));
+        }
+        let batch = k.u64(Knob::PerDeviceEvalBatchSize).unwrap_or(8);
+        for (nth, smaller) in [batch / 2, batch / 4, 1].into_iter().filter(|b| *b > 0 && *b < batch).enumerate() {
+            add(0.05 + 0.02 * nth as f64, vec![(Knob::PerDeviceEvalBatchSize, Value::Int(smaller.cast_signed()))]);
+        }
+    }
     let optimizer = k.str(Knob::Optimizer);
     if !lora && optimizer.is_none_or(|o| o == "adamw_torch" || o == "adamw_hf") {
         add(0.1, of("fused_optimizer"));

@@ -68,8 +68,43 @@ pub struct Job {
     pub tensor_parallel: u64,
     pub offload_optimizer: bool,
     pub offload_parameters: bool,
+    pub evaluation: Option<Evaluation>,
     /// Values that nobody gave.
     pub assumed: Vec<Clean>,
+}
+
+/// An evaluation between the steps of training.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Evaluation {
+    pub micro_batch: u64,
+    /// Rows whose logits are on the card at once, beside the batch that is computed; `None` where nothing is kept.
+    pub kept_rows: Option<u64>,
+    /// Logits are kept and nobody said for how many rows.
+    pub unknown_rows: bool,
+}
+
+impl Evaluation {
+    /// Reads what the trainer does between steps; `None` where it does not evaluate, or nobody said that it does.
+    fn new(knobs: &Knobs, plain_trainer: bool) -> Option<Self> {
+        let strategy = knobs.str(Knob::EvalStrategy)?;
+        if strategy == "no" {
+            return None;
+        }
+        // transformers' default, whatever the training's batch.
+        let micro_batch = knobs.u64(Knob::PerDeviceEvalBatchSize).unwrap_or(8).max(1);
+        // transformers keeps logits only when metrics are computed from them; TRL's trainers return none.
+        let keeps = knobs.bool(Knob::ComputeMetrics).unwrap_or(false) && plain_trainer;
+        let accumulated = knobs.u64(Knob::EvalAccumulationSteps).filter(|s| *s > 0).map(|s| s * micro_batch);
+        let rows = match (accumulated, knobs.u64(Knob::EvalSamples)) {
+            (Some(most), Some(rows)) => Some(most.min(rows)),
+            (one, other) => one.or(other),
+        };
+        Some(Self {
+            micro_batch,
+            kept_rows: keeps.then_some(rows.unwrap_or(micro_batch)),
+            unknown_rows: keeps && rows.is_none(),
+        })
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -157,6 +192,7 @@ impl Job {
             && knobs.str(Knob::VllmMode).unwrap_or(if trl >= 1.0 { "colocate" } else { "server" }) == "colocate";
         let targets = knobs.str(Knob::LoraTargetModules).unwrap_or("all-linear");
         Self {
+            evaluation: Evaluation::new(knobs, !trl_like),
             plain_trainer: !trl_like,
             early_trl,
             micro_batch: batch * generations * if method == Method::Pairs { 2 } else { 1 },

@@ -11,10 +11,10 @@ mod reserve;
 use std::collections::BTreeMap;
 
 use crate::model::{
-    Clean,
+    Bytes, Clean,
     architecture::Architecture,
     estimate::{Estimate, GpuCapacity, Input},
-    failure::Verdict,
+    failure::{PhaseId, Verdict},
     knobs::{Knob, Knobs, Origin, Value},
 };
 
@@ -30,6 +30,12 @@ pub fn estimate(model: &Architecture, knobs: &Knobs, capacity: Option<GpuCapacit
     let phases = phases::phases(&job);
     let mut peak = reserve::peak(&job, &phases);
     let mut notes = Vec::new();
+    if job.evaluation.is_some_and(|e| e.kept_rows.is_some_and(|rows| rows > e.micro_batch))
+        && let Some(capacity) = &capacity
+        && let Some(largest) = phases.iter().max_by_key(|p| p.bytes).filter(|p| p.id == PhaseId::Eval)
+    {
+        reserve::fill(&mut peak, largest, capacity.capacity_bytes);
+    }
     if job.vllm_share > 0.0
         && let Some(capacity) = &capacity
     {
@@ -50,6 +56,15 @@ pub fn estimate(model: &Architecture, knobs: &Knobs, capacity: Option<GpuCapacit
     }
     if model.experts > 1 {
         notes.push(Clean::new("mixture of experts: derived, not measured"));
+    }
+    if let Some(evaluation) = job.evaluation.filter(|e| e.unknown_rows) {
+        let row = 4 * model.vocab * job.sequence;
+        notes.push(Clean::new(&format!(
+            "evaluation keeps the logits of all its rows on the card, {} for each, twice over at its end; how many there are \
+             is not known (--set eval_samples=N), so the evaluation is counted with one batch of {}",
+            Bytes(row),
+            evaluation.micro_batch
+        )));
     }
     let verdict = verdict(&peak, capacity.as_ref());
     let inputs = knobs
@@ -103,7 +118,6 @@ pub fn largest(model: &Architecture, knobs: &Knobs, capacity: &GpuCapacity) -> B
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::Bytes;
 
     /// A card shared with vLLM in sleep mode: the verdict comes from the same figure as the peak.
     #[test]

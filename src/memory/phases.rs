@@ -316,5 +316,20 @@ pub fn phases(job: &Job) -> Vec<PhaseEstimate> {
         PhaseId::OptimizerStep,
         Extra { gradients: s.gradients, states: s.states + step, workspace, ..Extra::default() },
     ));
+    if let Some(evaluation) = job.evaluation {
+        let rows = (evaluation.micro_batch * if job.method == Method::Pairs { 2 } else { 1 } * job.sequence) as f64;
+        let one = rows * vocab;
+        // In evaluation Liger's loss builds the logits too: 16-bit ones, their float32 copy and its softmax.
+        let batch = if job.plain_trainer { 10.0 * one } else { rows.min(4096.0) * 16384.0 * 4.0 };
+        // Kept as float32, which accelerate makes of autocast's outputs; the concatenation holds old and new at once.
+        let element = if job.autocast || job.float32 { 4.0 } else { 2.0 };
+        let kept = evaluation.kept_rows.map_or(0.0, |rows| element * vocab * (rows * job.sequence) as f64);
+        let logits = (2.0 * kept).max(kept + batch - element * one);
+        let transient = rows * forward_transient * modern + eager_forward;
+        all.push(phase(
+            PhaseId::Eval,
+            Extra { gradients: 0.0, logits: logits.max(batch), activations: if transient > batch { transient } else { 0.0 }, ..base() },
+        ));
+    }
     all
 }

@@ -41,6 +41,9 @@ pub fn peak(job: &Job, phases: &[PhaseEstimate]) -> Peak {
 /// Reserved and unusable at the peak. Least squares of the measured gap on what leaves holes: the blocks of smaller
 /// phases that the peak cannot use, a layer's transients, and logits.
 fn unusable(job: &Job, largest: &PhaseEstimate) -> f64 {
+    if largest.id == PhaseId::Eval {
+        return 0.16 * GIB + 0.026 * largest.bytes as f64;
+    }
     let s = super::phases::sizes(job);
     let billions = job.model.parameters() as f64 / 1e9;
     let all_logits = 4.0 * job.tokens() * job.model.vocab as f64;
@@ -68,4 +71,17 @@ fn unusable(job: &Job, largest: &PhaseEstimate) -> f64 {
         return (0.41 + 0.47 * billions) * GIB;
     }
     (0.32 + 0.28 * billions) * GIB + 0.17 * (s.layer + s.kept)
+}
+
+/// An evaluation that keeps its logits asks at each batch for a larger block than any before, so the blocks of all
+/// earlier batches stay cached until the card is full and PyTorch gives them back: the card shows itself nearly full
+/// whatever the evaluation needs. On average the last block that found no room was half of the largest.
+pub fn fill(peak: &mut Peak, largest: &PhaseEstimate, capacity: u64) {
+    let outside = peak.device_bytes - peak.reserved_bytes;
+    let block = largest.components.logits / 2;
+    let need = peak.allocated_bytes + outside;
+    peak.low_bytes = need;
+    peak.high_bytes = (need + peak.allocated_bytes / 20).max(capacity);
+    peak.device_bytes = need.max(capacity.saturating_sub(block / 4));
+    peak.reserved_bytes = peak.device_bytes - outside;
 }

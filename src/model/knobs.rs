@@ -188,6 +188,12 @@ knobs! {
     TensorParallel = "tensor_parallel",
     AllocConf = "alloc_conf",
     EvalAccumulationSteps = "eval_accumulation_steps",
+    /// no, steps, epoch.
+    EvalStrategy = "eval_strategy",
+    /// Rows of the evaluation's data.
+    EvalSamples = "eval_samples",
+    /// Whether metrics are computed from all predictions, which are then kept to the end of the evaluation.
+    ComputeMetrics = "compute_metrics",
     DataloaderNumWorkers = "dataloader_num_workers",
     MaxSteps = "max_steps",
     StepsPerGeneration = "steps_per_generation",

@@ -110,6 +110,11 @@ const KEYS: &[(&str, Knob)] = &[
     ("pytorch_cuda_alloc_conf", Knob::AllocConf),
     ("pytorch_alloc_conf", Knob::AllocConf),
     ("eval_accumulation_steps", Knob::EvalAccumulationSteps),
+    ("eval_strategy", Knob::EvalStrategy),
+    ("evaluation_strategy", Knob::EvalStrategy),
+    ("eval_samples", Knob::EvalSamples),
+    ("max_eval_samples", Knob::EvalSamples),
+    ("compute_metrics", Knob::ComputeMetrics),
     ("dataloader_num_workers", Knob::DataloaderNumWorkers),
     ("max_steps", Knob::MaxSteps),
     ("steps_per_generation", Knob::StepsPerGeneration),
@@ -162,6 +167,17 @@ pub fn put(knobs: &mut Knobs, key: &str, value: &Value, origin: &Origin) {
                 knobs.put(Knob::LoraRank, Value::Int(8), Origin::Default("LoRA".into()));
             }
             return;
+        }
+        // A script names its function; what a file says is yes or no.
+        "compute_metrics" if truth.is_none() => {
+            let given = value.as_str() != Some("None");
+            return knobs.put(Knob::ComputeMetrics, Value::Bool(given), origin.clone());
+        }
+        "prediction_loss_only" if truth == Some(true) => {
+            return knobs.put(Knob::ComputeMetrics, Value::Bool(false), origin.clone());
+        }
+        "do_eval" if truth == Some(true) && knobs.value(Knob::EvalStrategy).is_none() => {
+            return knobs.put(Knob::EvalStrategy, text("steps"), origin.clone());
         }
         "use_peft" if truth == Some(true) => {
             if knobs.value(Knob::LoraRank).is_none() {
@@ -217,6 +233,12 @@ pub fn put(knobs: &mut Knobs, key: &str, value: &Value, origin: &Origin) {
         {
             return;
         }
+        // YAML reads a bare `no` as false.
+        Knob::EvalStrategy => match (truth, value.as_str()) {
+            (Some(false), _) | (_, Some("no" | "None")) => text("no"),
+            (_, Some("steps" | "epoch")) => value.clone(),
+            _ => return,
+        },
         Knob::PerDeviceTrainBatchSize | Knob::GradientAccumulationSteps if value.as_u64().is_none() => return,
         _ => value.clone(),
     };
