@@ -11,7 +11,7 @@ use crate::model::{
 pub enum Method {
     /// Supervised fine-tuning and pre-training.
     Sft,
-    /// DPO, KTO, reward modelling: two sequences for each row.
+    /// DPO, KTO, reward modelling: answers compared, most with those of a reference model.
     Pairs,
     /// GRPO, RLOO, PPO: generates before it trains.
     Online,
@@ -42,6 +42,8 @@ pub struct Job {
     /// TRL below 0.15 counts prompts, slices logits late, and keeps a reference model by default.
     pub early_trl: bool,
     pub micro_batch: u64,
+    /// Two where a row is a chosen and a rejected answer.
+    pub sequences_per_row: u64,
     pub sequence: u64,
     pub prompt: u64,
     pub completion: u64,
@@ -141,6 +143,8 @@ impl Job {
             "dpo" | "kto" | "reward" | "orpo" | "cpo" => Method::Pairs,
             _ => Method::Sft,
         };
+        // KTO's rows are single answers.
+        let sequences_per_row = if method == Method::Pairs && named != "kto" { 2 } else { 1 };
         let trl_like = !matches!(trainer.as_str(), "transformers" | "pytorch" | "lightning");
         let early_trl = trl_like && method == Method::Online && trl < 0.015;
         let batch = number(Knob::PerDeviceTrainBatchSize, 8);
@@ -195,7 +199,8 @@ impl Job {
             evaluation: Evaluation::new(knobs, !trl_like),
             plain_trainer: !trl_like,
             early_trl,
-            micro_batch: batch * generations * if method == Method::Pairs { 2 } else { 1 },
+            micro_batch: batch * generations * sequences_per_row,
+            sequences_per_row,
             sequence,
             prompt,
             completion,
@@ -231,6 +236,11 @@ impl Job {
         }
     }
 
+    /// Bytes of an adapter's element: PEFT keeps adapters in float32; TRL casts those of a quantised base to bfloat16.
+    pub fn adapter_bytes(&self) -> f64 {
+        if self.quantization != Quantization::None && !self.plain_trainer { 2.0 } else { 4.0 }
+    }
+
     /// Tokens of one forward.
     pub fn tokens(&self) -> f64 {
         (self.micro_batch * self.sequence) as f64
@@ -239,10 +249,6 @@ impl Job {
     /// Whether an adapted linear layer has this name.
     pub fn adapts(&self, matrix: &str) -> bool {
         matrix != "router" && self.lora_targets.iter().any(|t| t == "all-linear" || t == "all" || t == matrix)
-    }
-
-    pub fn all_linear(&self) -> bool {
-        self.lora_targets.iter().any(|t| t == "all-linear" || t == "all") || self.lora_targets.len() >= 5
     }
 
     /// TRL from 1.15 on computes the loss without ever holding all logits.

@@ -3,6 +3,7 @@
 //! Formulas say where they are from: read in source, measured on an H200 (77 finished runs of 14 models with torch 2.11,
 //! transformers 5.17, TRL 1.16 and 0.14), or derived.
 
+mod constants;
 mod job;
 pub mod models;
 mod phases;
@@ -19,6 +20,7 @@ use crate::model::{
 };
 
 pub use job::Job;
+pub use reserve::Group;
 
 /// Knobs for which the largest value that fits is looked for.
 const LARGEST: &[Knob] =
@@ -34,7 +36,7 @@ pub fn estimate(model: &Architecture, knobs: &Knobs, capacity: Option<GpuCapacit
         && let Some(capacity) = &capacity
         && let Some(largest) = phases.iter().max_by_key(|p| p.bytes).filter(|p| p.id == PhaseId::Eval)
     {
-        reserve::fill(&mut peak, largest, capacity.capacity_bytes);
+        reserve::fill(&job, &mut peak, largest, capacity.capacity_bytes);
     }
     if job.vllm_share > 0.0
         && let Some(capacity) = &capacity
@@ -82,6 +84,16 @@ pub fn estimate(model: &Architecture, knobs: &Knobs, capacity: Option<GpuCapacit
         largest: BTreeMap::new(),
         notes,
     }
+}
+
+/// What the fitted part of the prediction is made of: the group of the job, its features and their coefficients (GiB),
+/// and what its share of the pool is beside them, in bytes. For those who fit anew.
+pub fn reserve_fit(model: &Architecture, knobs: &Knobs) -> Option<(Group, [f64; 3], [f64; 3])> {
+    let job = Job::new(model.clone(), knobs);
+    let phases = phases::phases(&job);
+    let largest = phases.iter().max_by_key(|p| p.bytes)?;
+    let (group, features) = reserve::features(&job, largest);
+    (!job.early_trl && !job.eager).then_some((group, features, constants::RESERVE[group as usize]))
 }
 
 /// Fits when even the upper end of the interval does; does not when not even the lower end does.

@@ -8,16 +8,13 @@ use crate::model::{
     failure::PhaseId,
 };
 
-use super::job::{Job, Method, Optimizer, Quantization};
-
-const MIB: f64 = 1_048_576.0;
-/// cuBLAS workspaces inside the pool on Hopper: 32 MiB before the first backward, 80 MiB (two threads, small state) after.
-const WORKSPACE_EARLY: f64 = 32.0 * MIB;
-const WORKSPACE: f64 = 80.0 * MIB;
-/// NF4 with double quantisation: half a byte, 1/64 for 8-bit scales, 4/(64*256) for theirs (bitsandbytes `quantize_4bit`).
-const NF4_BYTES: f64 = 0.5159;
-/// Two 8-bit states and a float32 scale for each block of 256 (bitsandbytes).
-const ADAM_8BIT_BYTES: f64 = 2.03;
+use super::{
+    constants::{
+        ADAM_8BIT_BYTES, BACKWARD_TRANSIENT, FORWARD_TRANSIENT, MIB, NF4_BYTES, PREFILL_TRANSIENT, WORKSPACE,
+        WORKSPACE_EARLY,
+    },
+    job::{Job, Method, Optimizer, Quantization},
+};
 
 /// Sizes that all phases share.
 #[derive(Clone, Debug)]
@@ -69,8 +66,7 @@ pub fn sizes(job: &Job) -> Sizes {
     } else {
         0.0
     };
-    // PEFT keeps adapters in float32; TRL casts those of a quantised base to bfloat16.
-    let adapter_bytes = if job.quantization != Quantization::None && !job.plain_trainer { 2.0 } else { 4.0 };
+    let adapter_bytes = job.adapter_bytes();
     let (trainable, element) = if lora { (adapter_parameters, adapter_bytes) } else { (m.parameters() as f64, w) };
     let gradients = if lora { trainable * element } else { weights };
     let embeddings = if lora { 0.0 } else { m.embedding() as f64 };
@@ -82,7 +78,7 @@ pub fn sizes(job: &Job) -> Sizes {
         Optimizer::Adam8bit => embeddings * wide + rest * ADAM_8BIT_BYTES,
         // Half of both: one state.
         Optimizer::Lion8bit => 0.5 * (embeddings * wide + rest * ADAM_8BIT_BYTES),
-        Optimizer::Lion => gradients,
+        Optimizer::Lion => 4.0 * trainable,
         // Unified memory: neither in the pool nor in the process's share while the card is not full.
         Optimizer::Paged | Optimizer::Sgd => 0.0,
         Optimizer::Adafactor => 0.01 * trainable,
@@ -119,37 +115,13 @@ pub fn sizes(job: &Job) -> Sizes {
     }
 }
 
-/// What one layer keeps for its backward: least squares over the storages that autograd keeps (eight layer shapes,
-/// residual under 3.3 bytes a token for full fine-tuning, 8 to 48 with adapters).
+/// What one layer keeps for its backward, in bytes: which tensors the backward of each operation needs, summed over the
+/// decoder layers of transformers and checked against the storages that autograd keeps (eight layer shapes, residual
+/// under 3.3 bytes a token) and on an H200 (within 1 % of the whole without checkpointing).
 fn layer(job: &Job) -> f64 {
     let m = &job.model;
-    let [h, i, q, kv, a] = [m.hidden, m.intermediate * m.experts_per_token, m.q(), m.kv(), m.heads].map(|x| x as f64);
-    let rank = job.lora_rank as f64;
-    let qk_norm = matches!(m.family.as_str(), "qwen3" | "qwen3_moe");
-    let mut bytes = if job.lora_rank > 0 {
-        if job.all_linear() {
-            let norm = if qk_norm { 6.0 * (q + kv) } else { 0.0 };
-            19.0 * h + 8.0 * i + 6.0 * q + 3.5 * kv + 14.0 * rank + norm
-        } else {
-            12.0 * h + 6.0 * i + 4.0 * q + 4.0 * kv
-        }
-    } else {
-        let hidden = if job.float32 && job.autocast { 26.0 } else { 16.0 };
-        match m.family.as_str() {
-            "qwen3" | "qwen3_moe" => hidden * h + 8.0 * i + 10.0 * (q + kv) + 4.0 * a,
-            "olmo2" => (hidden + 4.0) * h + 8.0 * i + 12.0 * (q + kv),
-            "phi3" => hidden * h + 8.0 * i + 8.0 * q + 6.0 * kv,
-            "gemma2" | "gemma3" | "gemma3_text" => (hidden + 20.0) * h + 8.0 * i + 12.0 * (q + kv),
-            _ => hidden * h + 8.0 * i + 4.0 * (q + kv) + 4.0 * a,
-        }
-    };
-    if job.lora_dropout {
-        bytes += 3.0 * (5.0 * h + i + q);
-    }
-    if job.fused_loss && job.lora_rank == 0 {
-        // Liger's norms and MLP recompute instead of keeping.
-        bytes -= 4.0 * i + 6.0 * h;
-    }
+    let [h, q, kv, a] = [m.hidden, m.q(), m.kv(), m.heads].map(|x| x as f64);
+    let mut bytes = if job.lora_rank > 0 { adapted(job) } else { trained(job) };
     if m.experts > 1 {
         let k = m.experts_per_token as f64;
         bytes += 4.0 * m.experts as f64 + 4.0 * h * k;
@@ -165,6 +137,68 @@ fn layer(job: &Job) -> f64 {
     // Eager attention: float32 softmax and its bfloat16 copy.
     let square = if job.eager { 6.0 * a * t * t * job.micro_batch as f64 } else { 0.0 };
     job.tokens() * bytes + square
+}
+
+/// Bytes a token in a layer all of whose weights are trained: of each norm the float32 input and the two 16-bit tensors
+/// that the weight's gradient and the next matrix need, of the MLP four tensors, of the attention Q, K, V and the output.
+fn trained(job: &Job) -> f64 {
+    let m = &job.model;
+    let [h, i, q, kv, a] = [m.hidden, m.intermediate * m.experts_per_token, m.q(), m.kv(), m.heads].map(|x| x as f64);
+    // With float32 weights the residual stream is float32.
+    let hidden = if job.float32 && job.autocast { 26.0 } else { 16.0 };
+    // Liger's norm keeps its 16-bit input and output; its MLP computes the activation again.
+    let fused = if job.fused_loss { 8.0 * h + 2.0 * i } else { 0.0 };
+    let whole = match m.family.as_str() {
+        "qwen3" | "qwen3_moe" => hidden * h + 8.0 * i + 10.0 * (q + kv) + 4.0 * a,
+        "olmo2" => (hidden + 4.0) * h + 8.0 * i + 12.0 * (q + kv),
+        "phi3" => hidden * h + 8.0 * i + 8.0 * q + 6.0 * kv,
+        "gemma2" | "gemma3" | "gemma3_text" => (hidden + 20.0) * h + 8.0 * i + 12.0 * (q + kv),
+        _ => hidden * h + 8.0 * i + 4.0 * (q + kv) + 4.0 * a,
+    };
+    whole - fused
+}
+
+/// Bytes a token in a frozen layer with adapters. A frozen matrix keeps nothing; an adapter keeps its input: as a copy of
+/// its own where autocast (2 bytes) or PEFT (4, without autocast) had to convert it, else the tensor itself, once.
+fn adapted(job: &Job) -> f64 {
+    let m = &job.model;
+    let [h, i, q, kv] = [m.hidden, m.intermediate * m.experts_per_token, m.q(), m.kv()].map(|x| x as f64);
+    let fused_matrices = m.family == "phi3";
+    let own_copies = job.adapter_bytes() > 2.0;
+    let element = if own_copies && !job.autocast { 4.0 } else { 2.0 };
+    // Matrix, its input's width, and whether an earlier matrix has the same input (or the attention keeps it anyway).
+    let inputs = [
+        ("q_proj", h, false),
+        ("k_proj", h, true),
+        ("v_proj", h, true),
+        ("o_proj", q, true),
+        ("gate_proj", h, false),
+        ("up_proj", h, true),
+        ("down_proj", i, false),
+    ];
+    let mut bytes = 0.0;
+    for (name, width, shared) in inputs.into_iter().filter(|(name, ..)| job.adapts(name)) {
+        if fused_matrices && matches!(name, "k_proj" | "v_proj" | "up_proj") {
+            continue;
+        }
+        // Dropout's mask is one byte; its output is a tensor of its own.
+        let (copy, mask) = if job.lora_dropout { (true, width) } else { (own_copies || !shared, 0.0) };
+        bytes += if copy { element * width } else { 0.0 } + mask + element * job.lora_rank as f64;
+    }
+    // Of each norm the float32 input: two a layer, four in Gemma.
+    let norms = if m.family.starts_with("gemma") && m.family != "gemma" { 16.0 } else { 8.0 };
+    bytes += norms * h + 6.0 * i + 4.0 * (q + kv);
+    match m.family.as_str() {
+        "qwen3" | "qwen3_moe" | "olmo2" | "gemma3" | "gemma3_text" => bytes += 4.0 * (q + kv),
+        // V is a view that keeps the whole of Q, K and V.
+        "phi3" => bytes += 2.0 * (q + kv),
+        _ => {}
+    }
+    if job.fused_loss {
+        // Liger's norm keeps its 16-bit input, its MLP computes the activation again.
+        bytes -= 4.0 * h + 2.0 * i;
+    }
+    bytes
 }
 
 /// What a phase holds besides weights and what trains them.
@@ -221,15 +255,20 @@ pub fn phases(job: &Job) -> Vec<PhaseEstimate> {
         (0.0, tile, 0.0, tile + scored * h * 4.0 + trained)
     };
     // Transients of one layer, per token: float32 adapters make autocast copies, bfloat16 ones do not.
-    let (forward_transient, backward_transient, prefill) = match (lora, quantised) {
-        (false, _) => (5.4 * i, 4.0 * i + 4.0 * h, 5.5 * i),
-        (true, false) => (9.3 * i, 6.0 * i + 6.0 * h, 12.0 * i),
-        (true, true) => (7.8 * i, 2.0 * i + 2.0 * h, 7.0 * i),
+    let way = match (lora, quantised) {
+        (false, _) => 0,
+        (true, false) => 1,
+        (true, true) => 2,
     };
+    let (of_mlp, of_hidden) = BACKWARD_TRANSIENT[way];
+    // Liger's MLP writes its gradients over its inputs.
+    let of_mlp = if job.fused_loss { of_mlp - 2.0 } else { of_mlp };
+    let backward_transient = of_mlp * i + of_hidden * h;
+    let (forward_transient, prefill) = (FORWARD_TRANSIENT[way] * i, PREFILL_TRANSIENT[way] * i);
     // Eager attention: the softmax's float32 copies in the forward, and their gradients in the backward.
     let t = job.sequence as f64;
     let scores = if job.eager { m.heads as f64 * t * t * job.micro_batch as f64 } else { 0.0 };
-    let (eager_forward, eager_backward) = (6.0 * scores, 8.0 * scores);
+    let (eager_forward, eager_backward) = (9.0 * scores, 10.0 * scores);
     // Before 5.x the transients of a layer were not found beside the larger logits.
     let modern = if job.early_trl { 0.0 } else { 1.0 };
     let phase = |id: PhaseId, e: Extra| {
@@ -290,16 +329,21 @@ pub fn phases(job: &Job) -> Vec<PhaseEstimate> {
     // The start of the backward: everything kept, and the loss's own gradients; or the fused head's.
     let start = after.max(backward_logits).max(head);
     all.push(phase(PhaseId::LogitsLoss, Extra { activations: s.kept, logits: start, autocast: copies_left, ..base() }));
+    // A layer's backward is largest in its MLP, when all of the layer is there still; with eager attention it can be in
+    // the attention, when what the MLP kept has gone.
+    let in_attention = eager_backward - 8.0 * n * i;
+    let in_layer = (n * backward_transient * modern).max(in_attention);
     // The first layers of the backward, before most gradients exist; and its end, when all do.
     let recomputed = if job.checkpointing { s.layer } else { 0.0 };
-    let early = Extra {
-        activations: s.kept + recomputed + n * backward_transient * modern + eager_backward,
-        autocast: copies_left,
-        ..base()
-    };
+    let early = Extra { activations: s.kept + recomputed + in_layer, autocast: copies_left, ..base() };
     let one_layer = if lora { 0.0 } else { m.linear() as f64 / m.layers as f64 * w };
-    let tied = if m.tied && !lora { m.embedding() as f64 * w } else { 0.0 };
-    let last = s.layer + n * backward_transient * modern + eager_backward - one_layer;
+    // The gradients of a tied embedding and head coexist before they are added; the plain head's is transposed, so that
+    // the sum is a third tensor.
+    let copies_of_tied = if job.plain_trainer && !job.fused_loss { 2.0 } else { 1.0 };
+    let tied = if m.tied && !lora { copies_of_tied * m.embedding() as f64 * w } else { 0.0 };
+    // The embedding's own gradient comes last of all.
+    let embedding = if m.tied || lora { 0.0 } else { m.embedding() as f64 * w };
+    let last = s.layer + in_layer - one_layer - embedding;
     let late = Extra { gradients: s.gradients, activations: last.max(tied).max(0.0), ..base() };
     let (early, late) = (phase(PhaseId::Backward, early), phase(PhaseId::Backward, late));
     all.push(if early.bytes > late.bytes { early } else { late });
@@ -317,7 +361,7 @@ pub fn phases(job: &Job) -> Vec<PhaseEstimate> {
         Extra { gradients: s.gradients, states: s.states + step, workspace, ..Extra::default() },
     ));
     if let Some(evaluation) = job.evaluation {
-        let rows = (evaluation.micro_batch * if job.method == Method::Pairs { 2 } else { 1 } * job.sequence) as f64;
+        let rows = (evaluation.micro_batch * job.sequences_per_row * job.sequence) as f64;
         let one = rows * vocab;
         // In evaluation Liger's loss builds the logits too: 16-bit ones, their float32 copy and its softmax.
         let batch = if job.plain_trainer { 10.0 * one } else { rows.min(4096.0) * 16384.0 * 4.0 };
@@ -328,7 +372,12 @@ pub fn phases(job: &Job) -> Vec<PhaseEstimate> {
         let transient = rows * forward_transient * modern + eager_forward;
         all.push(phase(
             PhaseId::Eval,
-            Extra { gradients: 0.0, logits: logits.max(batch), activations: if transient > batch { transient } else { 0.0 }, ..base() },
+            Extra {
+                gradients: 0.0,
+                logits: logits.max(batch),
+                activations: if transient > batch { transient } else { 0.0 },
+                ..base()
+            },
         ));
     }
     all

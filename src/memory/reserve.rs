@@ -5,15 +5,79 @@ use crate::model::{
     failure::PhaseId,
 };
 
-use super::job::{Job, Method, Optimizer};
+use super::{
+    constants::{
+        GIB, OUTSIDE, OUTSIDE_A_TOKEN, OUTSIDE_EARLY, OUTSIDE_GENERATING, OUTSIDE_MOST, RESERVE, RESERVE_EAGER,
+        RESERVE_EARLY, SPREAD, SPREAD_EAGER, SPREAD_LEAST,
+    },
+    job::{Job, Method, Optimizer},
+};
 
-const GIB: f64 = 1_073_741_824.0;
-const MIB: f64 = 1_048_576.0;
-/// Context, kernels and libraries outside the pool, measured on H200 with torch 2.11 and driver 580 as NVML's figure of
-/// the process less the reserved pool: 742 to 780 MiB over 72 runs.
-const OUTSIDE: f64 = 758.0 * MIB;
-const OUTSIDE_GENERATING: f64 = 774.0 * MIB;
-const OUTSIDE_EARLY: f64 = 830.0 * MIB;
+/// What leaves holes at the peak: blocks of smaller phases that the peak cannot use, a layer's transients, logits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Group {
+    NotCheckpointed,
+    Adapters,
+    QuantisedAdapters,
+    ForeachStep,
+    Full,
+    WholeLogits,
+    WholeLogitsAdapters,
+    Liger,
+    BesideWholeLogits,
+    EvaluationLogits,
+}
+
+/// The group of a job and the features, in GiB, whose coefficients [`RESERVE`] holds.
+pub fn features(job: &Job, largest: &PhaseEstimate) -> (Group, [f64; 3]) {
+    let s = super::phases::sizes(job);
+    let billions = job.model.parameters() as f64 / 1e9;
+    let layers = (s.layer + s.kept) / GIB;
+    let logits = 4.0 * job.tokens() * job.model.vocab as f64 / GIB;
+    let lora = job.lora_rank > 0;
+    let whole_logits = job.plain_trainer && !job.fused_loss;
+    if let Some(evaluation) = job.evaluation.filter(|_| largest.id == PhaseId::Eval && job.plain_trainer) {
+        let one = (evaluation.micro_batch * job.sequences_per_row * job.sequence * job.model.vocab) as f64;
+        (Group::EvaluationLogits, [1.0, 4.0 * one / GIB, 0.0])
+    } else if largest.id == PhaseId::Eval || !job.checkpointing {
+        (Group::NotCheckpointed, [1.0, largest.bytes as f64 / GIB, 0.0])
+    } else if whole_logits && largest.id == PhaseId::LogitsLoss {
+        (if lora { Group::WholeLogitsAdapters } else { Group::WholeLogits }, [1.0, logits, 0.0])
+    } else if whole_logits {
+        // The step of the optimizer and the last gradients find room in what the logits left.
+        (Group::BesideWholeLogits, [1.0, 0.0, 0.0])
+    } else if lora {
+        let quantised = job.adapter_bytes() < 4.0;
+        (if quantised { Group::QuantisedAdapters } else { Group::Adapters }, [1.0, layers, s.weights / GIB])
+    } else if job.plain_trainer {
+        (Group::Liger, [1.0, billions, 0.0])
+    } else if largest.id == PhaseId::OptimizerStep && job.optimizer == Optimizer::AdamForeach {
+        (Group::ForeachStep, [1.0, billions, 0.0])
+    } else {
+        (Group::Full, [1.0, billions, layers])
+    }
+}
+
+/// Reserved and unusable at the peak, in bytes.
+fn unusable(job: &Job, largest: &PhaseEstimate) -> f64 {
+    if job.early_trl {
+        return RESERVE_EARLY * largest.bytes as f64;
+    }
+    let (group, features) = features(job, largest);
+    let fitted: f64 = RESERVE[group as usize].iter().zip(features).map(|(c, f)| c * f).sum();
+    fitted * GIB + eager(job)
+}
+
+/// What eager attention leaves on top.
+fn eager(job: &Job) -> f64 {
+    if !job.eager {
+        return 0.0;
+    }
+    let scores = 4.0 * (job.model.heads * job.micro_batch * job.sequence * job.sequence) as f64;
+    let whole_logits = job.plain_trainer && !job.fused_loss;
+    let logits = if whole_logits { 4.0 * job.tokens() * job.model.vocab as f64 } else { 0.0 };
+    RESERVE_EAGER.0 * scores + RESERVE_EAGER.1 * logits
+}
 
 /// Peak of the job, and an interval that holds four of five measured runs.
 pub fn peak(job: &Job, phases: &[PhaseEstimate]) -> Peak {
@@ -22,12 +86,12 @@ pub fn peak(job: &Job, phases: &[PhaseEstimate]) -> Peak {
     let reserved = allocated + unusable(job, largest);
     let outside = match job.method {
         _ if job.early_trl => OUTSIDE_EARLY,
-        Method::Online => OUTSIDE_GENERATING,
+        Method::Online => (OUTSIDE_GENERATING + OUTSIDE_A_TOKEN * job.completion as f64).min(OUTSIDE_MOST),
         _ => OUTSIDE,
     };
     let device = reserved + outside;
     // Half the spread of the residues: fragmentation depends on the order of requests, which no formula has.
-    let spread = (0.042 * device).max(0.2 * GIB);
+    let spread = (if job.eager { SPREAD_EAGER } else { SPREAD } * device).max(SPREAD_LEAST);
     Peak {
         phase: if largest.id == PhaseId::LogitsLoss && job.fused_head() { PhaseId::Backward } else { largest.id },
         allocated_bytes: allocated as u64,
@@ -38,50 +102,20 @@ pub fn peak(job: &Job, phases: &[PhaseEstimate]) -> Peak {
     }
 }
 
-/// Reserved and unusable at the peak. Least squares of the measured gap on what leaves holes: the blocks of smaller
-/// phases that the peak cannot use, a layer's transients, and logits.
-fn unusable(job: &Job, largest: &PhaseEstimate) -> f64 {
-    if largest.id == PhaseId::Eval {
-        return 0.16 * GIB + 0.026 * largest.bytes as f64;
-    }
-    let s = super::phases::sizes(job);
-    let billions = job.model.parameters() as f64 / 1e9;
-    let all_logits = 4.0 * job.tokens() * job.model.vocab as f64;
-    if job.early_trl {
-        return 0.13 * largest.bytes as f64;
-    }
-    if job.plain_trainer && !job.fused_loss && job.checkpointing {
-        return match (job.lora_rank > 0, job.float32) {
-            // With float32 weights the largest blocks are the parameters' own.
-            (_, true) => 0.1 * GIB,
-            (true, false) => 0.72 * all_logits,
-            (false, false) => 0.9 * GIB + 0.22 * all_logits,
-        };
-    }
-    if !job.checkpointing {
-        return 0.16 * GIB + 0.026 * largest.bytes as f64;
-    }
-    if job.lora_rank > 0 {
-        return 0.08 * GIB + 0.24 * (s.layer + s.kept) + 0.027 * s.weights;
-    }
-    if job.plain_trainer {
-        return (0.05 + 0.38 * billions) * GIB;
-    }
-    if largest.id == PhaseId::OptimizerStep && job.optimizer == Optimizer::AdamForeach {
-        return (0.41 + 0.47 * billions) * GIB;
-    }
-    (0.32 + 0.28 * billions) * GIB + 0.17 * (s.layer + s.kept)
-}
-
 /// An evaluation that keeps its logits asks at each batch for a larger block than any before, so the blocks of all
-/// earlier batches stay cached until the card is full and PyTorch gives them back: the card shows itself nearly full
-/// whatever the evaluation needs. On average the last block that found no room was half of the largest.
-pub fn fill(peak: &mut Peak, largest: &PhaseEstimate, capacity: u64) {
+/// earlier batches stay cached until the card is full and PyTorch gives them back: the card shows far more than the
+/// evaluation needs. On average the last block that found no room was half of the largest.
+pub fn fill(job: &Job, peak: &mut Peak, largest: &PhaseEstimate, capacity: u64) {
+    let Some((rows, batch)) = job.evaluation.and_then(|e| Some((e.kept_rows?, e.micro_batch))) else { return };
     let outside = peak.device_bytes - peak.reserved_bytes;
-    let block = largest.components.logits / 2;
+    let kept = largest.components.logits / 2;
+    let rest = peak.allocated_bytes - largest.components.logits;
+    let batches = rows.div_ceil(batch);
+    // Blocks of one, two, ... all batches, and those of the last batch's own loss.
+    let cached = rest + kept * (batches + 1) / 2 + kept / batches * 5 / 2;
     let need = peak.allocated_bytes + outside;
     peak.low_bytes = need;
-    peak.high_bytes = (need + peak.allocated_bytes / 20).max(capacity);
-    peak.device_bytes = need.max(capacity.saturating_sub(block / 4));
+    peak.high_bytes = (need + peak.allocated_bytes / 20).max(capacity.min(cached + cached / 10));
+    peak.device_bytes = need.max((cached + outside).min(capacity.saturating_sub(kept / 4)));
     peak.reserved_bytes = peak.device_bytes - outside;
 }

@@ -194,7 +194,8 @@ def trainer():
         reference = None if C.get("lora") else model()
         return build(trl.KTOTrainer, trl.KTOConfig(**arguments(), max_length=length), row, ref_model=reference)
     if method == "reward":
-        row = lambda n: {"chosen": words(length, n + 7), "rejected": words(length, n + 9)}
+        # Answers longer than the maximum are dropped, not cut.
+        row = lambda n: {"chosen": words(length - 2, n + 7), "rejected": words(length - 2, n + 9)}
         return build(trl.RewardTrainer, trl.RewardConfig(**arguments(), max_length=length), row)
     if method != "hf":
         raise SystemExit(f"no method {method}")
