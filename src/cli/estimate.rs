@@ -54,8 +54,11 @@ pub fn run(args: &EstimateArgs) -> Result<ExitCode> {
     let text = if args.json { serde_json::to_string_pretty(&estimate)? + "\n" } else { text(&estimate) };
     super::print(&text)?;
     Ok(ExitCode::from(match estimate.verdict {
-        Verdict::Fits | Verdict::Unknown => 0,
+        Verdict::Fits => 0,
         Verdict::DoesNotFit => 1,
+        // Asked whether it fits, and nobody can say.
+        Verdict::Unknown if estimate.gpu.is_some() => 3,
+        Verdict::Unknown => 0,
         Verdict::Tight => 3,
     }))
 }
@@ -102,7 +105,7 @@ fn text(e: &Estimate) -> String {
     }
     if !e.assumed.is_empty() {
         let assumed: Vec<&str> = e.assumed.iter().map(Clean::as_str).collect();
-        let _ = writeln!(out, "assumed: {}", assumed.join(", "));
+        let _ = writeln!(out, "assumed:\n  {}", assumed.join("\n  "));
     }
     for note in &e.notes {
         let _ = writeln!(out, "note: {note}");
@@ -138,6 +141,7 @@ fn table(knobs: &Knobs, capacity: &GpuCapacity) -> String {
         (Knob::MaxCompletionLength, "786"),
         (Knob::SequenceLength, "1024"),
         (Knob::Method, "grpo"),
+        (Knob::LoraTargetModules, "all-linear"),
     ] {
         base.put(knob, Value::guess(value), Origin::Assumed("table".into()));
     }

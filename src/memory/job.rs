@@ -1,10 +1,11 @@
 //! A job as the formulas need it: every setting resolved to a number, with what had to be assumed.
 
 use crate::model::{
-    Clean,
     architecture::Architecture,
     knobs::{Knob, Knobs},
 };
+
+use super::defaults::{Assumption, resolve, version_of};
 
 /// What the trainer optimises.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,6 +24,8 @@ pub enum Optimizer {
     /// AdamW over lists of tensors: its step holds one more copy of the trainable parameters.
     AdamForeach,
     AdamFused,
+    /// bitsandbytes' 32-bit states, whatever the parameters' type.
+    Adam32bit,
     Adam8bit,
     /// States in unified memory, outside the pool.
     Paged,
@@ -32,21 +35,55 @@ pub enum Optimizer {
     Sgd,
 }
 
+/// How the loss comes from the last hidden states: which tensors as long as tokens times vocabulary exist at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Loss {
+    /// The model's own: all logits, their float32 copy, its softmax.
+    Whole,
+    /// TRL 0.14: logits of prompt and completion as float32.
+    Early,
+    /// TRL 0.15 to 1.14, verl, OpenRLHF: log-probabilities of one row after the other, of all logits.
+    Rows,
+    /// Liger's fused linear cross-entropy and its like: chunks of tokens.
+    Chunks,
+    /// Liger's GRPO loss: one sequence at a time.
+    Sequences,
+    /// TRL from 1.15 (SFT from 1.7): tiles of tokens and vocabulary.
+    Tiles,
+    /// A reward model's head has one output.
+    Value,
+}
+
+/// An evaluation between the steps of training.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Evaluation {
+    pub micro_batch: u64,
+    /// Rows whose logits are on the card at once, beside the batch that is computed; `None` where nothing is kept.
+    pub kept_rows: Option<u64>,
+    /// Logits are kept and nobody said for how many rows.
+    pub unknown_rows: bool,
+}
+
 /// A resolved job. Lengths are tokens, `micro_batch` sequences in one forward.
 #[derive(Clone, Debug)]
 pub struct Job {
     pub model: Architecture,
     pub method: Method,
-    /// The plain transformers Trainer, which computes the loss of the whole logits.
-    pub plain_trainer: bool,
-    /// TRL below 0.15 counts prompts, slices logits late, and keeps a reference model by default.
+    pub loss: Loss,
+    /// TRL, which casts adapters on a quantised base to bfloat16.
+    pub trl: bool,
+    /// TRL 0.14: counts prompts, and lives on transformers 4.48.
     pub early_trl: bool,
+    /// transformers before 4.54 repeats keys and values for every query head before SDPA.
+    pub repeats_keys: bool,
     pub micro_batch: u64,
     /// Two where a row is a chosen and a rejected answer.
     pub sequences_per_row: u64,
     pub sequence: u64,
     pub prompt: u64,
     pub completion: u64,
+    /// Sequences generated at once.
+    pub generated: u64,
     pub accumulation: u64,
     pub steps: u64,
     /// Bytes of a weight, of a gradient and state element.
@@ -56,6 +93,8 @@ pub struct Job {
     pub checkpointing: bool,
     pub offload_activations: bool,
     pub optimizer: Optimizer,
+    /// DeepSpeed keeps a float32 copy of 16-bit weights with the optimizer's states.
+    pub master_weights: bool,
     pub lora_rank: u64,
     pub lora_targets: Vec<String>,
     pub lora_dropout: bool,
@@ -71,31 +110,27 @@ pub struct Job {
     pub offload_optimizer: bool,
     pub offload_parameters: bool,
     pub evaluation: Option<Evaluation>,
-    /// Values that nobody gave.
-    pub assumed: Vec<Clean>,
+    /// Settings that nobody gave.
+    pub assumed: Vec<Assumption>,
 }
 
-/// An evaluation between the steps of training.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Evaluation {
-    pub micro_batch: u64,
-    /// Rows whose logits are on the card at once, beside the batch that is computed; `None` where nothing is kept.
-    pub kept_rows: Option<u64>,
-    /// Logits are kept and nobody said for how many rows.
-    pub unknown_rows: bool,
+pub enum Quantization {
+    None,
+    Nf4,
+    Int8,
 }
 
 impl Evaluation {
     /// Reads what the trainer does between steps; `None` where it does not evaluate, or nobody said that it does.
-    fn new(knobs: &Knobs, plain_trainer: bool) -> Option<Self> {
+    fn new(knobs: &Knobs, trl: bool) -> Option<Self> {
         let strategy = knobs.str(Knob::EvalStrategy)?;
         if strategy == "no" {
             return None;
         }
-        // transformers' default, whatever the training's batch.
         let micro_batch = knobs.u64(Knob::PerDeviceEvalBatchSize).unwrap_or(8).max(1);
         // transformers keeps logits only when metrics are computed from them; TRL's trainers return none.
-        let keeps = knobs.bool(Knob::ComputeMetrics).unwrap_or(false) && plain_trainer;
+        let keeps = knobs.bool(Knob::ComputeMetrics).unwrap_or(false) && !trl;
         let accumulated = knobs.u64(Knob::EvalAccumulationSteps).filter(|s| *s > 0).map(|s| s * micro_batch);
         let rows = match (accumulated, knobs.u64(Knob::EvalSamples)) {
             (Some(most), Some(rows)) => Some(most.min(rows)),
@@ -109,34 +144,51 @@ impl Evaluation {
     }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Quantization {
-    None,
-    Nf4,
-    Int8,
+fn optimizer(name: &str) -> Optimizer {
+    match name {
+        o if o.starts_with("paged") => Optimizer::Paged,
+        o if o.contains("lion") && o.contains('8') => Optimizer::Lion8bit,
+        o if o.contains("lion") => Optimizer::Lion,
+        o if o.contains("8bit") || o.contains("8_bit") || o.contains("adamw_bnb") => Optimizer::Adam8bit,
+        o if o.contains("32bit") => Optimizer::Adam32bit,
+        o if o.contains("adafactor") => Optimizer::Adafactor,
+        o if o.contains("fused") => Optimizer::AdamFused,
+        o if o.starts_with("sgd") => Optimizer::Sgd,
+        _ => Optimizer::AdamForeach,
+    }
 }
 
-/// `1.16.0` as 1.16; what cannot be read is new.
-fn version(text: Option<&str>) -> Option<f64> {
-    let mut parts = text?.split(['.', '+', '-']);
-    let major: f64 = parts.next()?.parse().ok()?;
-    let minor: f64 = parts.next().unwrap_or("0").trim_end_matches(char::is_alphabetic).parse().ok()?;
-    Some(major + minor / 1000.0)
+/// Which loss a trainer's version computes (TRL's released sources; the other trainers' model code).
+fn loss(trainer: &str, method: Method, named: &str, trl: f64, fused: bool) -> Loss {
+    let of_trl = || match method {
+        Method::Online if trl < 0.015 => Loss::Early,
+        Method::Online if trl < 1.015 && fused && trl >= 0.017 => Loss::Sequences,
+        Method::Online | Method::Pairs if trl < 1.015 => Loss::Rows,
+        Method::Sft if trl < 1.007 && fused => Loss::Chunks,
+        Method::Sft if trl < 1.007 => Loss::Whole,
+        _ => Loss::Tiles,
+    };
+    match (trainer, method) {
+        _ if named == "reward" => Loss::Value,
+        ("trl", _) => of_trl(),
+        ("unsloth", Method::Online) => Loss::Sequences,
+        ("verl" | "openrlhf", _) if !fused => Loss::Rows,
+        ("verl" | "openrlhf", _) => Loss::Chunks,
+        (_, Method::Sft) if fused => Loss::Chunks,
+        (_, Method::Sft) => Loss::Whole,
+        // The others take these methods' trainers from TRL.
+        _ => of_trl(),
+    }
 }
 
 impl Job {
-    /// Resolves settings; what nobody said takes the default of the framework's version, and is listed.
-    pub fn new(model: Architecture, knobs: &Knobs) -> Self {
-        let mut assumed = Vec::new();
-        let mut number = |knob: Knob, default: u64| {
-            knobs.u64(knob).unwrap_or_else(|| {
-                assumed.push(Clean::new(&format!("{}={default}", knob.as_str())));
-                default
-            })
-        };
+    /// Resolves settings; what nobody said takes the default of the trainer's version, and is listed.
+    pub fn new(model: Architecture, given: &Knobs) -> Self {
+        let (knobs, assumed) = resolve(given);
+        let number = |knob: Knob| knobs.u64(knob).unwrap_or(0);
         let trainer = knobs.str(Knob::Trainer).unwrap_or("trl").to_ascii_lowercase();
-        let trl = version(knobs.str(Knob::TrlVersion)).unwrap_or(1.016);
-        let torch = version(knobs.str(Knob::TorchVersion)).unwrap_or(2.011);
+        let trl = version_of(&knobs, Knob::TrlVersion).unwrap_or(1.016);
+        let transformers = version_of(&knobs, Knob::TransformersVersion).unwrap_or(5.017);
         let named = knobs.str(Knob::Method).unwrap_or("sft").to_ascii_lowercase();
         let method = match named.as_str() {
             "grpo" | "rloo" | "ppo" => Method::Online,
@@ -145,89 +197,84 @@ impl Job {
         };
         // KTO's rows are single answers.
         let sequences_per_row = if method == Method::Pairs && named != "kto" { 2 } else { 1 };
-        let trl_like = !matches!(trainer.as_str(), "transformers" | "pytorch" | "lightning");
-        let early_trl = trl_like && method == Method::Online && trl < 0.015;
-        let batch = number(Knob::PerDeviceTrainBatchSize, 8);
-        let (prompt, completion, sequence, generations) = match method {
+        let is_trl = trainer == "trl";
+        let early_trl = is_trl && method == Method::Online && trl < 0.015;
+        let batch = number(Knob::PerDeviceTrainBatchSize).max(1);
+        let (prompt, completion, sequence) = match method {
             Method::Online => {
-                let prompt = number(Knob::PromptLength, 512);
-                let completion = number(Knob::MaxCompletionLength, if trl < 1.010 { 256 } else { 512 });
-                let generations = if early_trl { number(Knob::NumGenerations, 8) } else { 1 };
-                (prompt, completion, prompt + completion, generations)
+                let (prompt, completion) = (number(Knob::PromptLength), number(Knob::MaxCompletionLength));
+                (prompt, completion, prompt + completion)
             }
-            _ => (0, 0, number(Knob::SequenceLength, if trl_like { 1024 } else { 512 }), 1),
+            _ => (0, 0, number(Knob::SequenceLength)),
         };
+        let accumulation = number(Knob::GradientAccumulationSteps).max(1);
+        // TRL from 0.17 on generates once for all micro-batches of a step.
+        let micro_batch = batch * sequences_per_row * if early_trl { number(Knob::NumGenerations).max(1) } else { 1 };
+        let at_once = if trl < 0.017 { 1 } else { knobs.u64(Knob::StepsPerGeneration).unwrap_or(accumulation) };
         let dtype = knobs.str(Knob::Dtype).unwrap_or("float32").to_ascii_lowercase();
-        if knobs.str(Knob::Dtype).is_none() {
-            assumed.push(Clean::new("dtype=float32 (what TRL and transformers 4 load when nothing is said)"));
-        }
-        let float32 = matches!(dtype.as_str(), "float32" | "fp32" | "torch.float32" | "auto32");
-        let autocast = knobs.str(Knob::Autocast).is_some_and(|a| a != "none");
-        let lora_rank = knobs.u64(Knob::LoraRank).unwrap_or(0);
+        let float32 = matches!(dtype.as_str(), "float32" | "fp32" | "torch.float32");
+        let lora_rank = number(Knob::LoraRank);
         let quantization = match knobs.str(Knob::Quantization) {
             Some("nf4" | "4bit" | "fp4") => Quantization::Nf4,
             Some("int8" | "8bit") => Quantization::Int8,
             _ => Quantization::None,
         };
-        let named_optimizer = knobs.str(Knob::Optimizer).map(str::to_ascii_lowercase);
-        let optimizer = match named_optimizer.as_deref() {
-            None if torch >= 2.008 => Optimizer::AdamFused,
-            Some(o) if o.starts_with("paged") => Optimizer::Paged,
-            Some(o) if o.contains("lion") && o.contains('8') => Optimizer::Lion8bit,
-            Some(o) if o.contains("lion") => Optimizer::Lion,
-            Some(o) if o.contains("8bit") || o.contains("bnb") => Optimizer::Adam8bit,
-            Some(o) if o.contains("adafactor") => Optimizer::Adafactor,
-            Some(o) if o.contains("fused") => Optimizer::AdamFused,
-            Some(o) if o.starts_with("sgd") => Optimizer::Sgd,
-            _ => Optimizer::AdamForeach,
-        };
-        let beta = knobs.f64(Knob::Beta).unwrap_or(if trl < 0.019 { 0.04 } else { 0.0 });
+        let beta = knobs.f64(Knob::Beta).unwrap_or(0.0);
         let reference = lora_rank == 0
             && knobs.bool(Knob::ReferenceModel).unwrap_or(match method {
                 Method::Online => beta > 0.0,
                 Method::Pairs => named == "dpo" || named == "kto",
                 Method::Sft => false,
             });
-        let checkpointing = knobs.bool(Knob::GradientCheckpointing).unwrap_or(trl_like && trl >= 0.022);
-        if knobs.value(Knob::GradientCheckpointing).is_none() {
-            assumed.push(Clean::new(&format!("gradient_checkpointing={checkpointing}")));
-        }
         let vllm = knobs.bool(Knob::UseVllm).unwrap_or(false)
-            && knobs.str(Knob::VllmMode).unwrap_or(if trl >= 1.0 { "colocate" } else { "server" }) == "colocate";
+            && knobs.str(Knob::VllmMode) == Some("colocate")
+            && method == Method::Online;
+        let autocast = knobs.str(Knob::Autocast).is_some_and(|a| a != "none");
+        let ranks = number(Knob::WorldSize).max(1);
+        let sharding = knobs.str(Knob::ShardingStrategy).map(str::to_ascii_lowercase);
+        let fsdp_stage = match sharding.as_deref() {
+            Some("full_shard" | "hybrid_shard" | "fsdp" | "fsdp2") => 3,
+            Some("shard_grad_op") => 2,
+            _ => 0,
+        };
+        let deepspeed_stage = number(Knob::ZeroStage).min(3);
+        // accelerate turns the weights of FSDP into float32 under mixed precision.
+        let upcast = fsdp_stage > 0 && autocast && lora_rank == 0 && ranks > 1;
+        let fused_loss = knobs.bool(Knob::FusedLoss).unwrap_or(false);
         let targets = knobs.str(Knob::LoraTargetModules).unwrap_or("all-linear");
         Self {
-            evaluation: Evaluation::new(knobs, !trl_like),
-            plain_trainer: !trl_like,
+            evaluation: Evaluation::new(&knobs, is_trl),
+            loss: loss(&trainer, method, &named, trl, fused_loss),
+            trl: is_trl,
             early_trl,
-            micro_batch: batch * generations * sequences_per_row,
+            repeats_keys: transformers < 4.054,
+            micro_batch,
             sequences_per_row,
             sequence,
             prompt,
             completion,
-            accumulation: knobs.u64(Knob::GradientAccumulationSteps).unwrap_or(1).max(1),
+            generated: micro_batch * at_once.max(1),
+            accumulation,
             steps: knobs.u64(Knob::MaxSteps).filter(|s| *s > 0).unwrap_or(1000),
-            weight_bytes: if float32 { 4.0 } else { 2.0 },
-            float32,
+            weight_bytes: if float32 || upcast { 4.0 } else { 2.0 },
+            float32: float32 || upcast,
             autocast,
-            checkpointing,
+            checkpointing: knobs.bool(Knob::GradientCheckpointing).unwrap_or(false),
             offload_activations: knobs.bool(Knob::ActivationOffloading).unwrap_or(false),
-            optimizer,
+            optimizer: optimizer(&knobs.str(Knob::Optimizer).unwrap_or("adamw_torch").to_ascii_lowercase()),
+            master_weights: deepspeed_stage > 0 && !float32 && lora_rank == 0,
             lora_rank,
             lora_targets: targets.split([',', ' ']).filter(|t| !t.is_empty()).map(str::to_string).collect(),
             lora_dropout: knobs.f64(Knob::LoraDropout).unwrap_or(0.0) > 0.0,
             quantization,
             eager: knobs.str(Knob::Attention) == Some("eager"),
-            fused_loss: knobs.bool(Knob::FusedLoss).unwrap_or(false),
+            fused_loss,
             reference,
             vllm_share: if vllm { knobs.f64(Knob::VllmGpuMemoryUtilization).unwrap_or(0.3) } else { 0.0 },
             vllm_sleeps: knobs.bool(Knob::VllmEnableSleepMode).unwrap_or(false),
-            ranks: knobs.u64(Knob::WorldSize).unwrap_or(1).max(1),
-            zero_stage: match knobs.str(Knob::ShardingStrategy).map(str::to_ascii_lowercase).as_deref() {
-                Some("full_shard" | "hybrid_shard" | "fsdp" | "fsdp2") => 3,
-                Some("shard_grad_op") => 2,
-                _ => knobs.u64(Knob::ZeroStage).unwrap_or(0).min(3),
-            },
-            tensor_parallel: knobs.u64(Knob::TensorParallel).unwrap_or(1).max(1),
+            ranks,
+            zero_stage: fsdp_stage.max(deepspeed_stage),
+            tensor_parallel: number(Knob::TensorParallel).max(1),
             offload_optimizer: knobs.bool(Knob::OffloadOptimizer).unwrap_or(false),
             offload_parameters: knobs.bool(Knob::OffloadParam).unwrap_or(false),
             model,
@@ -238,7 +285,7 @@ impl Job {
 
     /// Bytes of an adapter's element: PEFT keeps adapters in float32; TRL casts those of a quantised base to bfloat16.
     pub fn adapter_bytes(&self) -> f64 {
-        if self.quantization != Quantization::None && !self.plain_trainer { 2.0 } else { 4.0 }
+        if self.quantization != Quantization::None && self.trl { 2.0 } else { 4.0 }
     }
 
     /// Tokens of one forward.
@@ -249,10 +296,5 @@ impl Job {
     /// Whether an adapted linear layer has this name.
     pub fn adapts(&self, matrix: &str) -> bool {
         matrix != "router" && self.lora_targets.iter().any(|t| t == "all-linear" || t == "all" || t == matrix)
-    }
-
-    /// TRL from 1.15 on computes the loss without ever holding all logits.
-    pub fn fused_head(&self) -> bool {
-        !self.plain_trainer && !self.early_trl
     }
 }

@@ -1,9 +1,11 @@
 //! The memory model: the peak of a configuration by phase and component. Pure arithmetic; no IO.
 //!
-//! Formulas say where they are from: read in source, measured on an H200 (77 finished runs of 14 models with torch 2.11,
-//! transformers 5.17, TRL 1.16 and 0.14), or derived.
+//! Formulas say where they are from: read in source, measured on an H200 (the runs of `tests/measured`), or derived. Fitted
+//! numbers stand in [`constants`], defaults of trainers and versions in `defaults/*.toml`, shapes of models in
+//! `models.jsonl`.
 
-mod constants;
+pub mod constants;
+mod defaults;
 mod job;
 pub mod models;
 mod phases;
@@ -14,50 +16,126 @@ use std::collections::BTreeMap;
 use crate::model::{
     Bytes, Clean,
     architecture::Architecture,
-    estimate::{Estimate, GpuCapacity, Input},
+    estimate::{Estimate, GpuCapacity, Input, Peak, PhaseEstimate},
     failure::{PhaseId, Verdict},
     knobs::{Knob, Knobs, Origin, Value},
 };
 
+use defaults::Assumption;
+pub use defaults::resolve;
 pub use job::Job;
 pub use reserve::Group;
-
-/// Knobs for which the largest value that fits is looked for.
-const LARGEST: &[Knob] =
-    &[Knob::PerDeviceTrainBatchSize, Knob::MaxCompletionLength, Knob::SequenceLength, Knob::NumGenerations];
 
 /// The estimate of a configuration. `capacity` is what the job may use of its card, and where that figure is from.
 pub fn estimate(model: &Architecture, knobs: &Knobs, capacity: Option<GpuCapacity>) -> Estimate {
     let job = Job::new(model.clone(), knobs);
-    let phases = phases::phases(&job);
-    let mut peak = reserve::peak(&job, &phases);
-    let mut notes = Vec::new();
+    let (phases, peak) = predict(&job, capacity.as_ref());
+    let assumed = job.assumed.iter().filter(|a| matters(a.knob, &job, knobs)).map(|a| {
+        let effect = a.other.as_ref().map(|other| effect(model, knobs, a, other, peak.device_bytes));
+        Clean::new(&format!("{}={} ({}{})", a.knob.as_str(), a.value, a.from, effect.unwrap_or_default()))
+    });
+    let inputs = knobs
+        .iter()
+        .map(|(knob, s)| (knob.as_str(), Input { value: s.value.clone(), from: s.origin.to_string() }))
+        .collect();
+    Estimate {
+        schema: Estimate::SCHEMA,
+        inputs,
+        assumed: assumed.collect(),
+        verdict: if model.tower { Verdict::Unknown } else { verdict(&peak, capacity.as_ref()) },
+        notes: notes(&job, knobs),
+        phases,
+        peak,
+        gpu: capacity,
+        largest: BTreeMap::new(),
+    }
+}
+
+/// Only the peak: what plans and searches ask for many times over.
+pub fn peak(model: &Architecture, knobs: &Knobs, capacity: Option<&GpuCapacity>) -> Peak {
+    predict(&Job::new(model.clone(), knobs), capacity).1
+}
+
+fn predict(job: &Job, capacity: Option<&GpuCapacity>) -> (Vec<PhaseEstimate>, Peak) {
+    let phases = phases::phases(job);
+    let mut peak = reserve::peak(job, &phases);
     if job.evaluation.is_some_and(|e| e.kept_rows.is_some_and(|rows| rows > e.micro_batch))
-        && let Some(capacity) = &capacity
+        && let Some(capacity) = capacity
         && let Some(largest) = phases.iter().max_by_key(|p| p.bytes).filter(|p| p.id == PhaseId::Eval)
     {
-        reserve::fill(&job, &mut peak, largest, capacity.capacity_bytes);
+        reserve::fill(job, &mut peak, largest, capacity.capacity_bytes);
     }
     if job.vllm_share > 0.0
-        && let Some(capacity) = &capacity
+        && let Some(capacity) = capacity
     {
         // vLLM takes its share of the whole card; asleep it gives back weights and cache while the trainer works.
         let share = (job.vllm_share * capacity.capacity_bytes as f64) as u64;
         if job.vllm_sleeps {
-            // Awake again beside the trainer's weights and states, it can be what fills the card.
-            let awake = share + peak.allocated_bytes / 2;
+            // Awake it stands beside what the trainer never lets go of, and that can be what fills the card.
+            let held = phases.iter().find(|p| p.id == PhaseId::Forward).map_or(0, |p| {
+                let c = &p.components;
+                c.weights + c.adapters + c.optimizer_states + c.reference_model + c.workspace
+            });
+            let awake = share + held + (peak.device_bytes - peak.reserved_bytes);
             for bytes in [&mut peak.device_bytes, &mut peak.low_bytes, &mut peak.high_bytes] {
                 *bytes = awake.max(*bytes);
             }
-            notes.push(Clean::new("vLLM asleep is counted as holding nothing while training; its CUDA graphs stay"));
         } else {
             for bytes in [&mut peak.device_bytes, &mut peak.low_bytes, &mut peak.high_bytes] {
                 *bytes += share;
             }
         }
     }
+    (phases, peak)
+}
+
+/// Whether a default has any say in this job.
+fn matters(knob: Knob, job: &Job, given: &Knobs) -> bool {
+    match knob {
+        Knob::VllmMode | Knob::VllmGpuMemoryUtilization | Knob::VllmEnableSleepMode => job.vllm_share > 0.0,
+        Knob::PerDeviceEvalBatchSize => job.evaluation.is_some(),
+        Knob::SequenceLength | Knob::Packing => job.completion == 0,
+        Knob::PromptLength | Knob::MaxCompletionLength | Knob::Beta => job.completion > 0,
+        Knob::NumGenerations => job.early_trl,
+        Knob::TrlVersion => job.trl,
+        Knob::TorchVersion => given.value(Knob::Optimizer).is_none(),
+        Knob::Attention => false,
+        _ => true,
+    }
+}
+
+/// What changes if an assumption is wrong, where that is more than a hundredth of the peak.
+fn effect(model: &Architecture, given: &Knobs, assumed: &Assumption, other: &Value, device: u64) -> String {
+    let mut changed = given.clone();
+    changed.put(assumed.knob, other.clone(), Origin::Set);
+    let would = peak(model, &changed, None).device_bytes;
+    let (more, word) = (would.abs_diff(device), if would > device { "more" } else { "less" });
+    if more < device / 100 { String::new() } else { format!("; {other} would need {} {word}", Bytes(more)) }
+}
+
+/// What the figures leave out.
+fn notes(job: &Job, knobs: &Knobs) -> Vec<Clean> {
+    let mut notes = Vec::new();
+    let model = &job.model;
+    if model.tower {
+        notes.push("the model's tower for pictures or sound, and what it makes of them, is not modelled: these figures are of its language model alone, and the verdict is unknown".into());
+    }
+    if let Some(name) = knobs.str(Knob::Model)
+        && models::is_likeness(name, model)
+    {
+        notes.push(Clean::new(&format!("{name} is taken to have the shape of {}", model.name)));
+    }
     if model.experts > 1 {
-        notes.push(Clean::new("mixture of experts: derived, not measured"));
+        notes.push("mixture of experts: derived, not measured".into());
+    }
+    if job.vllm_share > 0.0 && job.vllm_sleeps {
+        notes.push("vLLM asleep is counted as holding nothing while training; its CUDA graphs stay".into());
+    }
+    if job.ranks > 1 || job.zero_stage > 0 || job.tensor_parallel > 1 {
+        notes.push(
+            "sharding and offloading follow their published formulas; buffers of the communication are not counted"
+                .into(),
+        );
     }
     if let Some(evaluation) = job.evaluation.filter(|e| e.unknown_rows) {
         let row = 4 * model.vocab * job.sequence;
@@ -68,22 +146,7 @@ pub fn estimate(model: &Architecture, knobs: &Knobs, capacity: Option<GpuCapacit
             evaluation.micro_batch
         )));
     }
-    let verdict = verdict(&peak, capacity.as_ref());
-    let inputs = knobs
-        .iter()
-        .map(|(knob, s)| (knob.as_str(), Input { value: s.value.clone(), from: s.origin.to_string() }))
-        .collect();
-    Estimate {
-        schema: Estimate::SCHEMA,
-        inputs,
-        assumed: job.assumed.clone(),
-        phases,
-        peak,
-        gpu: capacity,
-        verdict,
-        largest: BTreeMap::new(),
-        notes,
-    }
+    notes
 }
 
 /// What the fitted part of the prediction is made of: the group of the job, its features and their coefficients (GiB),
@@ -97,7 +160,7 @@ pub fn reserve_fit(model: &Architecture, knobs: &Knobs) -> Option<(Group, [f64; 
 }
 
 /// Fits when even the upper end of the interval does; does not when not even the lower end does.
-fn verdict(peak: &crate::model::estimate::Peak, capacity: Option<&GpuCapacity>) -> Verdict {
+fn verdict(peak: &Peak, capacity: Option<&GpuCapacity>) -> Verdict {
     match capacity {
         None => Verdict::Unknown,
         Some(c) if peak.high_bytes <= c.capacity_bytes => Verdict::Fits,
@@ -106,15 +169,30 @@ fn verdict(peak: &crate::model::estimate::Peak, capacity: Option<&GpuCapacity>) 
     }
 }
 
-/// The largest value of each knob that still fits, the others as they are.
+/// The largest value of each knob that is still predicted to fit in four of five runs, the others as they are; of
+/// generations with as much accumulation as one group needs.
 pub fn largest(model: &Architecture, knobs: &Knobs, capacity: &GpuCapacity) -> BTreeMap<Knob, u64> {
+    let (resolved, _) = resolve(knobs);
+    let job = Job::new(model.clone(), &resolved);
+    let batch = resolved.u64(Knob::PerDeviceTrainBatchSize).unwrap_or(1).max(1);
     let fits = |knob: Knob, value: u64| {
-        let mut changed = knobs.clone();
+        let mut changed = resolved.clone();
         changed.put(knob, Value::Int(value.cast_signed()), Origin::Set);
-        estimate(model, &changed, Some(capacity.clone())).peak.device_bytes <= capacity.capacity_bytes
+        if knob == Knob::NumGenerations {
+            let steps = value.div_ceil(batch).max(job.accumulation);
+            changed.put(Knob::GradientAccumulationSteps, Value::Int(steps.cast_signed()), Origin::Set);
+        }
+        verdict(&peak(model, &changed, Some(capacity)), Some(capacity)) == Verdict::Fits
+    };
+    let wanted: &[Knob] = if model.tower {
+        &[]
+    } else if job.completion > 0 {
+        &[Knob::PerDeviceTrainBatchSize, Knob::MaxCompletionLength, Knob::NumGenerations]
+    } else {
+        &[Knob::PerDeviceTrainBatchSize, Knob::SequenceLength]
     };
     let mut found = BTreeMap::new();
-    for knob in LARGEST.iter().filter(|k| knobs.u64(**k).is_some()) {
+    for knob in wanted {
         let (mut low, mut high) = (0, 1u64 << 20);
         while low + 1 < high {
             let middle = low.midpoint(high);

@@ -13,7 +13,7 @@ use super::{
         ADAM_8BIT_BYTES, BACKWARD_TRANSIENT, FORWARD_TRANSIENT, MIB, NF4_BYTES, PREFILL_TRANSIENT, WORKSPACE,
         WORKSPACE_EARLY,
     },
-    job::{Job, Method, Optimizer, Quantization},
+    job::{Job, Loss, Method, Optimizer, Quantization},
 };
 
 /// Sizes that all phases share.
@@ -72,9 +72,10 @@ pub fn sizes(job: &Job) -> Sizes {
     let embeddings = if lora { 0.0 } else { m.embedding() as f64 };
     let rest = trainable - embeddings;
     // transformers keeps 32-bit states for nn.Embedding under 8-bit optimizers (5.x; not in 4.48 with TRL 0.14).
-    let wide = if job.early_trl { ADAM_8BIT_BYTES } else { 8.0 };
+    let wide = if job.repeats_keys { ADAM_8BIT_BYTES } else { 8.0 };
     let states = match job.optimizer {
         Optimizer::AdamForeach | Optimizer::AdamFused => 2.0 * gradients,
+        Optimizer::Adam32bit => 8.0 * trainable,
         Optimizer::Adam8bit => embeddings * wide + rest * ADAM_8BIT_BYTES,
         // Half of both: one state.
         Optimizer::Lion8bit => 0.5 * (embeddings * wide + rest * ADAM_8BIT_BYTES),
@@ -82,6 +83,12 @@ pub fn sizes(job: &Job) -> Sizes {
         // Unified memory: neither in the pool nor in the process's share while the card is not full.
         Optimizer::Paged | Optimizer::Sgd => 0.0,
         Optimizer::Adafactor => 0.01 * trainable,
+    };
+    // DeepSpeed: states and a copy of the weights in float32, 12 bytes a parameter for Adam (its memory estimators).
+    let states = match job.optimizer {
+        Optimizer::AdamForeach | Optimizer::AdamFused if job.master_weights => 12.0 * trainable,
+        _ if job.master_weights => states + 4.0 * trainable,
+        _ => states,
     };
     let reference = if job.reference { weights } else { 0.0 };
     let layer = layer(job);
@@ -92,7 +99,7 @@ pub fn sizes(job: &Job) -> Sizes {
     } else {
         8.0 * m.hidden as f64 * n * if job.method == Method::Pairs && lora { 0.5 } else { 1.0 }
     };
-    let residual = if job.float32 && job.autocast { 4.0 } else { 2.0 };
+    let residual = if job.float32 { 4.0 } else { 2.0 };
     let kept = if !job.checkpointing {
         m.layers as f64 * layer
     } else if job.offload_activations {
@@ -129,8 +136,8 @@ fn layer(job: &Job) -> f64 {
     if job.eager {
         bytes += 4.0 * q - 4.0 * kv;
     }
-    if job.early_trl && !job.eager {
-        // transformers 4.48 repeats K and V before SDPA and makes Q contiguous.
+    if job.repeats_keys && !job.eager {
+        // K and V are repeated before SDPA, and Q is made contiguous.
         bytes += 4.0 * q - 4.0 * kv + 2.7 * q;
     }
     let t = job.sequence as f64;
@@ -148,6 +155,8 @@ fn trained(job: &Job) -> f64 {
     let hidden = if job.float32 && job.autocast { 26.0 } else { 16.0 };
     // Liger's norm keeps its 16-bit input and output; its MLP computes the activation again.
     let fused = if job.fused_loss { 8.0 * h + 2.0 * i } else { 0.0 };
+    // Without autocast all of it is float32, and the norm's input needs no copy.
+    let all_float32 = job.float32 && !job.autocast;
     let whole = match m.family.as_str() {
         "qwen3" | "qwen3_moe" => hidden * h + 8.0 * i + 10.0 * (q + kv) + 4.0 * a,
         "olmo2" => (hidden + 4.0) * h + 8.0 * i + 12.0 * (q + kv),
@@ -155,7 +164,7 @@ fn trained(job: &Job) -> f64 {
         "gemma2" | "gemma3" | "gemma3_text" => (hidden + 20.0) * h + 8.0 * i + 12.0 * (q + kv),
         _ => hidden * h + 8.0 * i + 4.0 * (q + kv) + 4.0 * a,
     };
-    whole - fused
+    (whole - fused) * if all_float32 { 2.0 } else { 1.0 } - if all_float32 { 8.0 * h } else { 0.0 }
 }
 
 /// Bytes a token in a frozen layer with adapters. A frozen matrix keeps nothing; an adapter keeps its input: as a copy of
@@ -213,6 +222,59 @@ struct Extra {
     workspace: f64,
 }
 
+/// What has tokens times vocabulary elements: left by the forward, at the forward's peak, at the backward's.
+struct Logits {
+    after: f64,
+    forward: f64,
+    backward: f64,
+}
+
+/// The sizes of the loss's tensors, as counted over the storages that each path keeps and confirmed on an H200 for the
+/// model's own loss, TRL 0.14 and 1.16, and Liger's cross-entropy.
+fn logits(job: &Job, tokens: f64, lora: bool) -> Logits {
+    let (hidden, vocab, w) = (job.model.hidden as f64, job.model.vocab as f64, job.weight_bytes);
+    let all = tokens * vocab;
+    let head = if lora { 0.0 } else { vocab * hidden * w };
+    let of = |after: f64, forward: f64, backward: f64| Logits { after, forward, backward };
+    match job.loss {
+        Loss::Value => of(0.0, 0.0, 0.0),
+        Loss::Whole => of(4.0 * all, 10.0 * all, 12.0 * all),
+        Loss::Early => of(4.0 * all, 10.3 * all, 8.1 * all),
+        // One row of log_softmax beside all logits, float32 under autocast.
+        Loss::Rows => match (job.autocast, job.float32) {
+            (true, _) => {
+                let (forward, backward) = match job.micro_batch {
+                    1 => (10.1, 12.1),
+                    2 => (8.8, 8.8),
+                    3..=6 => (8.4, 8.4),
+                    _ => (8.2, 8.2),
+                };
+                of(4.0 * all, forward * all, backward * all)
+            }
+            (false, true) => of(4.1 * all, 9.0 * all, 16.1 * all),
+            (false, false) => of(2.0 * all, 6.5 * all, 8.1 * all),
+        },
+        // Gradients of head and hidden states kept from the forward, one chunk of logits.
+        Loss::Chunks => {
+            let chunk = 2f64.powf((tokens / (vocab / hidden).ceil()).max(1.0).log2().ceil());
+            let kept = tokens * hidden * w + head;
+            of(kept, kept + chunk * vocab * 4.0, kept + chunk * vocab * 4.0)
+        }
+        Loss::Sequences => {
+            let one = if job.completion > 0 { job.completion } else { job.sequence } as f64 * vocab * 8.0;
+            let kept = tokens * hidden * w + head;
+            of(kept, kept + one, kept + one)
+        }
+        // Tiles of 4096 tokens by 16384 entries; a trainable head adds its float32 accumulator.
+        Loss::Tiles => {
+            let scored = if job.method == Method::Pairs { tokens / 2.0 } else { tokens };
+            let tile = scored.min(4096.0) * 16384.0 * 4.0;
+            let trained = if lora { 0.0 } else { vocab * hidden * (4.0 + w) };
+            of(0.0, tile, tile + scored * hidden * 4.0 + trained)
+        }
+    }
+}
+
 /// Every phase of the job, in the order of a step.
 pub fn phases(job: &Job) -> Vec<PhaseEstimate> {
     let m = &job.model;
@@ -230,7 +292,7 @@ pub fn phases(job: &Job) -> Vec<PhaseEstimate> {
     let copies = if job.float32 && job.autocast && !lora { 2.0 * (m.linear() + m.embedding()) as f64 } else { 0.0 };
     let copies_left = match (copies > 0.0, job.checkpointing) {
         (false, _) => 0.0,
-        (true, true) if job.fused_head() => 0.0,
+        (true, true) if matches!(job.loss, Loss::Tiles | Loss::Value) => 0.0,
         (true, true) => 2.0 * m.embedding() as f64,
         (true, false) => 2.0 * (m.linear() + m.embedding()) as f64,
     };
@@ -238,22 +300,7 @@ pub fn phases(job: &Job) -> Vec<PhaseEstimate> {
     // the backward.
     let loss_tokens = if job.method == Method::Online { (job.micro_batch * job.completion) as f64 } else { n };
     let all_logits = loss_tokens * vocab;
-    let (after, forward_logits, backward_logits, head) = if job.plain_trainer && !job.fused_loss {
-        (4.0 * all_logits, 10.0 * all_logits, 12.0 * all_logits, 0.0)
-    } else if job.plain_trainer {
-        // Liger's fused linear cross-entropy: gradients of head and hidden kept from the forward, one chunk of logits.
-        let chunk = 2f64.powf((n / (vocab / h).ceil()).max(1.0).log2().ceil());
-        let kept = n * h * w + if lora { 0.0 } else { vocab * h * w };
-        (kept, kept + chunk * vocab * 4.0, kept + chunk * vocab * 4.0, 0.0)
-    } else if job.early_trl {
-        (4.0 * all_logits, 10.3 * all_logits, 8.1 * all_logits, 0.0)
-    } else {
-        // TRL from 1.15: tiles of 4096 tokens by 16384 entries; a trainable head adds its float32 accumulator.
-        let scored = if job.method == Method::Pairs { loss_tokens / 2.0 } else { loss_tokens };
-        let tile = scored.min(4096.0) * 16384.0 * 4.0;
-        let trained = if lora { 0.0 } else { vocab * h * (4.0 + w) };
-        (0.0, tile, 0.0, tile + scored * h * 4.0 + trained)
-    };
+    let logits = logits(job, loss_tokens, lora);
     // Transients of one layer, per token: float32 adapters make autocast copies, bfloat16 ones do not.
     let way = match (lora, quantised) {
         (false, _) => 0,
@@ -290,7 +337,7 @@ pub fn phases(job: &Job) -> Vec<PhaseEstimate> {
     let mut all = vec![phase(PhaseId::ModelLoad, Extra { workspace: 0.0, ..Extra::default() })];
     if job.method == Method::Online {
         if job.vllm_share == 0.0 {
-            let sequences = (job.micro_batch * if job.early_trl { 1 } else { job.accumulation }) as f64;
+            let sequences = job.generated as f64;
             let cache = 4.0 * (m.layers * m.kv()) as f64 * sequences * job.sequence as f64;
             // Gradients were set to None before the next batch is generated.
             all.push(phase(
@@ -305,12 +352,12 @@ pub fn phases(job: &Job) -> Vec<PhaseEstimate> {
                 },
             ));
         }
-        let scored = if job.fused_head() { forward_logits } else { 4.0 * all_logits };
+        let scored = if job.loss == Loss::Tiles { logits.forward } else { 4.0 * all_logits };
         all.push(phase(
             PhaseId::Scoring,
             Extra {
                 activations: n * forward_transient.max(0.0) * modern,
-                logits: if job.fused_head() { 0.0 } else { scored },
+                logits: if job.loss == Loss::Tiles { 0.0 } else { scored },
                 autocast: copies,
                 ..base()
             },
@@ -320,14 +367,14 @@ pub fn phases(job: &Job) -> Vec<PhaseEstimate> {
     all.push(phase(
         PhaseId::Forward,
         Extra {
-            activations: s.kept + if transient > forward_logits { transient } else { 0.0 },
-            logits: if transient > forward_logits { 0.0 } else { forward_logits },
+            activations: s.kept + if transient > logits.forward { transient } else { 0.0 },
+            logits: if transient > logits.forward { 0.0 } else { logits.forward },
             autocast: if job.checkpointing { copies.max(copies_left) } else { copies_left },
             ..base()
         },
     ));
     // The start of the backward: everything kept, and the loss's own gradients; or the fused head's.
-    let start = after.max(backward_logits).max(head);
+    let start = logits.after.max(logits.backward);
     all.push(phase(PhaseId::LogitsLoss, Extra { activations: s.kept, logits: start, autocast: copies_left, ..base() }));
     // A layer's backward is largest in its MLP, when all of the layer is there still; with eager attention it can be in
     // the attention, when what the MLP kept has gone.
@@ -339,7 +386,7 @@ pub fn phases(job: &Job) -> Vec<PhaseEstimate> {
     let one_layer = if lora { 0.0 } else { m.linear() as f64 / m.layers as f64 * w };
     // The gradients of a tied embedding and head coexist before they are added; the plain head's is transposed, so that
     // the sum is a third tensor.
-    let copies_of_tied = if job.plain_trainer && !job.fused_loss { 2.0 } else { 1.0 };
+    let copies_of_tied = if matches!(job.loss, Loss::Whole | Loss::Rows) { 2.0 } else { 1.0 };
     let tied = if m.tied && !lora { copies_of_tied * m.embedding() as f64 * w } else { 0.0 };
     // The embedding's own gradient comes last of all.
     let embedding = if m.tied || lora { 0.0 } else { m.embedding() as f64 * w };
@@ -348,7 +395,7 @@ pub fn phases(job: &Job) -> Vec<PhaseEstimate> {
     let (early, late) = (phase(PhaseId::Backward, early), phase(PhaseId::Backward, late));
     all.push(if early.bytes > late.bytes { early } else { late });
     let step = match job.optimizer {
-        Optimizer::AdamForeach if !job.offload_optimizer => s.gradients,
+        Optimizer::AdamForeach if !job.offload_optimizer && !job.master_weights => s.gradients,
         // Gradient, parameter, update and square of the largest tensor in float32.
         Optimizer::Adafactor => {
             let largest = if lora { s.trainable / 4.0 } else { m.embedding().max(m.hidden * m.intermediate) as f64 };
@@ -364,7 +411,11 @@ pub fn phases(job: &Job) -> Vec<PhaseEstimate> {
         let rows = (evaluation.micro_batch * job.sequences_per_row * job.sequence) as f64;
         let one = rows * vocab;
         // In evaluation Liger's loss builds the logits too: 16-bit ones, their float32 copy and its softmax.
-        let batch = if job.plain_trainer { 10.0 * one } else { rows.min(4096.0) * 16384.0 * 4.0 };
+        let batch = match job.loss {
+            Loss::Value => 0.0,
+            Loss::Tiles => rows.min(4096.0) * 16384.0 * 4.0,
+            _ => 10.0 * one,
+        };
         // Kept as float32, which accelerate makes of autocast's outputs; the concatenation holds old and new at once.
         let element = if job.autocast || job.float32 { 4.0 } else { 2.0 };
         let kept = evaluation.kept_rows.map_or(0.0, |rows| element * vocab * (rows * job.sequence) as f64);

@@ -10,7 +10,7 @@ use super::{
         GIB, OUTSIDE, OUTSIDE_A_TOKEN, OUTSIDE_EARLY, OUTSIDE_GENERATING, OUTSIDE_MOST, RESERVE, RESERVE_EAGER,
         RESERVE_EARLY, SPREAD, SPREAD_EAGER, SPREAD_LEAST,
     },
-    job::{Job, Method, Optimizer},
+    job::{Job, Loss, Method, Optimizer},
 };
 
 /// What leaves holes at the peak: blocks of smaller phases that the peak cannot use, a layer's transients, logits.
@@ -35,8 +35,10 @@ pub fn features(job: &Job, largest: &PhaseEstimate) -> (Group, [f64; 3]) {
     let layers = (s.layer + s.kept) / GIB;
     let logits = 4.0 * job.tokens() * job.model.vocab as f64 / GIB;
     let lora = job.lora_rank > 0;
-    let whole_logits = job.plain_trainer && !job.fused_loss;
-    if let Some(evaluation) = job.evaluation.filter(|_| largest.id == PhaseId::Eval && job.plain_trainer) {
+    let whole_logits = matches!(job.loss, Loss::Whole | Loss::Rows);
+    if let Some(evaluation) =
+        job.evaluation.filter(|_| largest.id == PhaseId::Eval && !matches!(job.loss, Loss::Tiles | Loss::Value))
+    {
         let one = (evaluation.micro_batch * job.sequences_per_row * job.sequence * job.model.vocab) as f64;
         (Group::EvaluationLogits, [1.0, 4.0 * one / GIB, 0.0])
     } else if largest.id == PhaseId::Eval || !job.checkpointing {
@@ -49,7 +51,7 @@ pub fn features(job: &Job, largest: &PhaseEstimate) -> (Group, [f64; 3]) {
     } else if lora {
         let quantised = job.adapter_bytes() < 4.0;
         (if quantised { Group::QuantisedAdapters } else { Group::Adapters }, [1.0, layers, s.weights / GIB])
-    } else if job.plain_trainer {
+    } else if matches!(job.loss, Loss::Chunks | Loss::Sequences) {
         (Group::Liger, [1.0, billions, 0.0])
     } else if largest.id == PhaseId::OptimizerStep && job.optimizer == Optimizer::AdamForeach {
         (Group::ForeachStep, [1.0, billions, 0.0])
@@ -74,7 +76,7 @@ fn eager(job: &Job) -> f64 {
         return 0.0;
     }
     let scores = 4.0 * (job.model.heads * job.micro_batch * job.sequence * job.sequence) as f64;
-    let whole_logits = job.plain_trainer && !job.fused_loss;
+    let whole_logits = matches!(job.loss, Loss::Whole | Loss::Rows);
     let logits = if whole_logits { 4.0 * job.tokens() * job.model.vocab as f64 } else { 0.0 };
     RESERVE_EAGER.0 * scores + RESERVE_EAGER.1 * logits
 }
@@ -93,7 +95,11 @@ pub fn peak(job: &Job, phases: &[PhaseEstimate]) -> Peak {
     // Half the spread of the residues: fragmentation depends on the order of requests, which no formula has.
     let spread = (if job.eager { SPREAD_EAGER } else { SPREAD } * device).max(SPREAD_LEAST);
     Peak {
-        phase: if largest.id == PhaseId::LogitsLoss && job.fused_head() { PhaseId::Backward } else { largest.id },
+        phase: if largest.id == PhaseId::LogitsLoss && job.loss == Loss::Tiles {
+            PhaseId::Backward
+        } else {
+            largest.id
+        },
         allocated_bytes: allocated as u64,
         reserved_bytes: reserved as u64,
         device_bytes: device as u64,

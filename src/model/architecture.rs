@@ -21,6 +21,8 @@ pub struct Architecture {
     /// Experts of each layer and how many a token goes through; 1 and 1 for a dense model.
     pub experts: u64,
     pub experts_per_token: u64,
+    /// It has a tower for pictures or sound, which these figures leave out.
+    pub tower: bool,
 }
 
 /// Why a `config.json` could not be used.
@@ -30,6 +32,8 @@ pub enum ArchitectureError {
     Json(String),
     #[error("config.json lacks '{0}': oomph cannot tell this model's size")]
     Missing(&'static str),
+    #[error("its {0} is not modelled: oomph cannot tell this model's memory")]
+    NotModelled(&'static str),
 }
 
 #[derive(Deserialize, Default, Clone)]
@@ -38,9 +42,9 @@ struct Raw {
     model_type: Option<String>,
     #[serde(alias = "n_embd", alias = "d_model")]
     hidden_size: Option<u64>,
-    #[serde(alias = "n_layer", alias = "num_layers")]
+    #[serde(alias = "n_layer", alias = "num_layers", alias = "n_layers")]
     num_hidden_layers: Option<u64>,
-    #[serde(alias = "n_head")]
+    #[serde(alias = "n_head", alias = "n_heads")]
     num_attention_heads: Option<u64>,
     num_key_value_heads: Option<u64>,
     head_dim: Option<u64>,
@@ -53,10 +57,17 @@ struct Raw {
     num_local_experts: Option<u64>,
     num_experts_per_tok: Option<u64>,
     text_config: Option<Box<Raw>>,
+    vision_config: Option<serde::de::IgnoredAny>,
+    audio_config: Option<serde::de::IgnoredAny>,
+    kv_lora_rank: Option<u64>,
 }
 
+/// Families whose MLP has two matrices.
+const UNGATED: &[&str] = &["gpt2", "gpt_neox", "opt", "bloom", "starcoder2", "phi", "falcon", "mpt"];
+
 /// Families whose embeddings are tied when `config.json` does not say.
-const TIED: &[&str] = &["gpt2", "gemma", "gemma2", "gemma3", "gemma3_text", "bloom", "opt"];
+const TIED: &[&str] =
+    &["gpt2", "gemma", "gemma2", "gemma3", "gemma3_text", "bloom", "opt", "falcon", "mpt", "starcoder2", "granite"];
 
 impl Architecture {
     /// Reads a `config.json`; of a vision-language model its text part.
@@ -66,12 +77,16 @@ impl Architecture {
     pub fn from_config_json(name: &str, text: &str) -> Result<Self, ArchitectureError> {
         let outer: Raw = serde_json::from_str(text).map_err(|e| ArchitectureError::Json(e.to_string()))?;
         let tied = outer.tie_word_embeddings;
+        let tower = outer.vision_config.is_some() || outer.audio_config.is_some();
         let own_name = outer.name.clone();
         let outer_type = outer.model_type.clone();
         let raw = match outer.text_config.clone() {
             Some(inner) => *inner,
             None => outer,
         };
+        if raw.kv_lora_rank.is_some() {
+            return Err(ArchitectureError::NotModelled("multi-head latent attention"));
+        }
         let hidden = raw.hidden_size.ok_or(ArchitectureError::Missing("hidden_size"))?;
         let heads =
             raw.num_attention_heads.filter(|h| *h > 0).ok_or(ArchitectureError::Missing("num_attention_heads"))?;
@@ -90,6 +105,7 @@ impl Architecture {
             tied: raw.tie_word_embeddings.or(tied).unwrap_or(TIED.contains(&family.as_str())),
             experts,
             experts_per_token: raw.num_experts_per_tok.unwrap_or(1).max(1),
+            tower,
             family,
         })
     }
@@ -104,8 +120,9 @@ impl Architecture {
         self.kv_heads * self.head_dim
     }
 
-    fn is_gpt2(&self) -> bool {
-        self.family == "gpt2"
+    /// Whether the MLP has a gate beside its two matrices.
+    fn gated(&self) -> bool {
+        !UNGATED.contains(&self.family.as_str())
     }
 
     /// Every weight matrix of one layer: its inputs and outputs.
@@ -113,7 +130,7 @@ impl Architecture {
         let (h, q, kv, i) = (self.hidden, self.q(), self.kv(), self.intermediate);
         let mut all = vec![("q_proj", h, q), ("k_proj", h, kv), ("v_proj", h, kv), ("o_proj", q, h)];
         for _ in 0..self.experts {
-            if !self.is_gpt2() {
+            if self.gated() {
                 all.push(("gate_proj", h, i));
             }
             all.push(("up_proj", h, i));
@@ -130,19 +147,35 @@ impl Architecture {
         self.layers * self.matrices().iter().map(|(_, i, o)| i * o).sum::<u64>()
     }
 
-    /// Parameters of biases and norms.
+    /// Parameters of biases and norms, and of learned positions.
     pub fn small(&self) -> u64 {
-        let (h, q, kv, d) = (self.hidden, self.q(), self.kv(), self.head_dim);
+        let (h, q, kv, d, i, e) = (self.hidden, self.q(), self.kv(), self.head_dim, self.intermediate, self.experts);
+        // Biases of all matrices.
+        let biases = q + 2 * kv + h + i + h;
         let layer = match self.family.as_str() {
             "qwen2" => q + 2 * kv + 2 * h,
             "qwen3" | "qwen3_moe" => 2 * d + 2 * h,
             "gemma2" => 4 * h,
             "gemma3" | "gemma3_text" => 4 * h + 2 * d,
-            "olmo2" => q + kv + 2 * h,
-            "gpt2" => 3 * h + h + self.intermediate + h + 4 * h,
+            "olmo" => 0,
+            "olmo2" | "olmoe" => q + kv + 2 * h,
+            "glm4" => q + 2 * kv + 4 * h,
+            "stablelm" => q + 2 * kv + 4 * h,
+            "gpt2" | "gpt_neox" | "opt" | "bloom" | "starcoder2" => biases + 4 * h,
+            "phi" => biases + 2 * h,
+            // Biases of attention, router and experts, and one sink a head.
+            "gpt_oss" => q + 2 * kv + h + self.heads + e + e * (2 * i + h) + 2 * h,
             _ => 2 * h,
         };
-        let last = if self.is_gpt2() { 2 * h + 1024 * h } else { h };
+        let last = match self.family.as_str() {
+            "olmo" => 0,
+            "gpt2" => 2 * h + 1024 * h,
+            "opt" => 2 * h + 2050 * h,
+            "bloom" => 4 * h,
+            "phi" => 2 * h + self.vocab,
+            "gpt_neox" | "starcoder2" | "stablelm" | "falcon" => 2 * h,
+            _ => h,
+        };
         self.layers * layer + last
     }
 
