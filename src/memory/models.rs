@@ -80,7 +80,7 @@ fn component(wanted: &str) -> Option<Architecture> {
     let function = wanted.rsplit('.').next()?;
     let function = function.trim_start_matches("lora_").trim_start_matches("qlora_").trim_start_matches("dora_");
     let squeezed = |text: &str| text.chars().filter(char::is_ascii_alphanumeric).collect::<String>();
-    let own = squeezed(function);
+    let own = squeezed(&strip(&function.replace('_', "-")));
     all().find(|m| squeezed(&strip(&last(m.name.as_str()))) == own)
 }
 
