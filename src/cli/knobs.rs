@@ -111,6 +111,9 @@ impl KnobArgs {
                 continue;
             }
             knobs.merge(&config::read(name.as_str(), &text)?);
+            for linked in config::linked(&text) {
+                knobs.merge(&follow(path, &linked));
+            }
         }
         if let Some(command) = &self.command {
             knobs.merge(&config::command(command));
@@ -152,6 +155,21 @@ impl KnobArgs {
         })?;
         Ok(Some(GpuCapacity { capacity_bytes: found.1 << 20, from: Clean::new(&format!("--gpu {name}")) }))
     }
+}
+
+/// What a file says that a configuration names, looked for beside the configuration and from here; where it is not
+/// there, what its name says.
+fn follow(from: &Path, linked: &str) -> Knobs {
+    let beside = from.parent().unwrap_or(Path::new(".")).join(linked);
+    let found = [beside, PathBuf::from(linked)].into_iter().find(|path| path.is_file());
+    let read = found.and_then(|path| config::read(linked, &std::fs::read_to_string(path).ok()?).ok());
+    read.unwrap_or_else(|| {
+        let mut knobs = Knobs::default();
+        if let Some(stage) = config::named_stage(linked) {
+            knobs.put(Knob::ZeroStage, Value::Int(stage.cast_signed()), Origin::Config(Clean::new(linked)));
+        }
+        knobs
+    })
 }
 
 fn is_model(text: &str) -> bool {

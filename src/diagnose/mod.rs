@@ -3,9 +3,11 @@
 pub mod allocations;
 pub mod causes;
 pub mod fixes;
+mod levers;
 mod measured;
 mod plan;
 pub mod prose;
+mod spelling;
 
 use crate::model::{
     Bytes, Clean,

@@ -1,27 +1,29 @@
 //! The least costly set of changes that is predicted to fit.
 
-use std::{collections::BTreeMap, fmt::Write};
+use std::collections::BTreeMap;
 
 use crate::{
     memory::{self, models},
     model::{
         Bytes, Clean,
         architecture::Architecture,
+        estimate::{Peak, PhaseEstimate},
         failure::{Fix, Memory, PhaseId, Plan, Verdict},
         knobs::{Knob, Knobs, Origin, Value},
     },
 };
 
-use super::{Case, fixes};
+use super::{
+    Case,
+    levers::{Lever, levers},
+    spelling,
+};
 
-/// Predicted use must stay this far below the limit: what one run in ten exceeds.
+/// Predicted use must stay this far below the limit, or so much of the interval's half width, whichever is more.
 const MARGIN: f64 = 0.03;
-
-/// One thing that may be changed, and what it costs in speed, quality and trouble.
-struct Lever {
-    cost: f64,
-    changes: Vec<(Knob, Value)>,
-}
+const MARGIN_OF_SPREAD: f64 = 0.6;
+/// Sets of changes are looked through up to this many levers.
+const LEVERS: usize = 14;
 
 /// What the job may use, and how its predicted use is corrected by what the message measured.
 struct Limit {
@@ -37,48 +39,50 @@ pub fn plan(case: &Case<'_>, model: Option<&Architecture>, found: &mut [Fix]) ->
     if case.incident.memory != Memory::Gpu || !case.incident.is_oom {
         return None;
     }
-    let known = model.cloned().or_else(|| models::find(case.knobs.str(Knob::Model)?));
+    let known = model.cloned().or_else(|| models::find(case.knobs.str(Knob::Model)?)).filter(|m| !m.tower);
     let Some(model) = known else { return without_model(case, found) };
-    if case.knobs.u64(Knob::PerDeviceTrainBatchSize).is_none() {
+    let (resolved, _) = memory::resolve(case.knobs);
+    let resolved = evaluating(&Case { incident: case.incident, knobs: &resolved }, &model).unwrap_or(resolved);
+    let settled = &Case { incident: case.incident, knobs: &resolved };
+    let guessed = case.knobs.u64(Knob::PerDeviceTrainBatchSize).is_none();
+    let Some(limit) = limit(settled, &model).filter(|_| !guessed || agrees(settled, &model)) else {
         return without_model(case, found);
-    }
-    let evaluating = evaluating(case, &model);
-    let case = &Case { incident: case.incident, knobs: evaluating.as_ref().unwrap_or(case.knobs) };
-    let limit = limit(case, &model)?;
-    let before = used(&model, case.knobs, &limit);
-    for fix in found.iter_mut() {
-        let mut knobs = case.knobs.clone();
+    };
+    let before = used(&model, settled.knobs, &limit).0;
+    // One GPU alone has nobody to share with.
+    let alone = resolved.u64(Knob::WorldSize).unwrap_or(1) <= 1;
+    for fix in found.iter_mut().filter(|fix| !fix.changes.is_empty() && !(alone && fix.id == "zero_fsdp")) {
+        let mut knobs = resolved.clone();
         for change in &fix.changes {
             knobs.put(change.knob, change.to.clone(), Origin::Set);
         }
-        if fix.changes.is_empty() {
-            continue;
-        }
-        let after = used(&model, &knobs, &limit);
+        let (after, verdict) = used(&model, &knobs, &limit);
         fix.saves_bytes = Some((before - after).max(0.0) as u64);
         fix.predicted_peak_bytes = Some(after as u64);
-        fix.verdict = verdict(after, &limit);
+        fix.verdict = verdict;
     }
-    let chosen = search(case, &model, &limit)?;
-    let mut knobs = case.knobs.clone();
+    let chosen = search(settled, &model, &limit)?;
+    let mut knobs = resolved.clone();
     let mut changes = BTreeMap::new();
     for (knob, value) in &chosen {
         knobs.put(*knob, value.clone(), Origin::Set);
         changes.insert(knob.as_str(), value.clone());
     }
-    let after = used(&model, &knobs, &limit);
+    let (after, verdict) = used(&model, &knobs, &limit);
+    let mut note = format!("predicted {} of {}", Bytes(after as u64), Bytes(limit.bytes as u64));
+    if (limit.correction - 1.0).abs() > 0.001 {
+        note += &format!(", times {:.2} for what the message measured", limit.correction);
+    }
+    if guessed {
+        note += "; batch and lengths are the trainer's defaults, which agree with the message: --config makes it sure";
+    }
     Some(Plan {
         changes,
         predicted_peak_bytes: Some(after as u64),
-        verdict: verdict(after, &limit),
-        command: Some(flags(&chosen)),
-        config_patch: Some(patch(case.knobs, &chosen)),
-        note: Clean::new(&format!(
-            "predicted {} of {}{}",
-            Bytes(after as u64),
-            Bytes(limit.bytes as u64),
-            if limit.correction > 1.001 { ", corrected by what the message measured" } else { "" }
-        )),
+        verdict,
+        command: spelling::command(&resolved, &chosen),
+        config_patch: spelling::patch(&resolved, &chosen),
+        note: Clean::new(&note),
     })
 }
 
@@ -95,14 +99,19 @@ fn evaluating(case: &Case<'_>, model: &Architecture) -> Option<Knobs> {
         return Some(knobs);
     }
     let needed = needed(case)?;
-    let one_batch = memory::estimate(model, &knobs, None);
-    let batch = one_batch.phases.iter().find(|p| p.id == PhaseId::Eval)?.bytes as f64;
+    let of_evaluation = |knobs: &Knobs| {
+        let phases = memory::estimate(model, knobs, None).phases;
+        phases.iter().find(|p| p.id == PhaseId::Eval).map(|p| p.bytes as f64)
+    };
+    let batch = of_evaluation(&knobs)?;
     if needed > 1.15 * batch || case.knobs.bool(Knob::ComputeMetrics) == Some(true) {
-        let job = memory::Job::new(model.clone(), &knobs);
-        let row = 2.0 * 4.0 * (model.vocab * job.sequence) as f64;
-        let rows = ((needed - batch).max(0.0) / row).ceil().max(1.0);
         knobs.put(Knob::ComputeMetrics, Value::Bool(true), proof("more is in use than one batch needs"));
-        knobs.put(Knob::EvalSamples, Value::Int(rows as i64), proof("what was in use when it failed"));
+        for rows in (0..40).map(|n| 1i64 << (n / 2) | (n % 2) << (n / 2) >> 1) {
+            knobs.put(Knob::EvalSamples, Value::Int(rows), proof("what was in use when it failed"));
+            if of_evaluation(&knobs)? >= needed {
+                break;
+            }
+        }
     }
     Some(knobs)
 }
@@ -118,40 +127,76 @@ fn limit(case: &Case<'_>, model: &Architecture) -> Option<Limit> {
     let pool = n.allowed_bytes.is_some();
     let others: u64 = if pool { 0 } else { case.incident.other_processes.iter().filter_map(|p| p.bytes).sum() };
     let bytes = n.allowed_bytes.or(n.capacity_bytes)?.saturating_sub(others) as f64;
-    // A prediction below what the job needed is wrong by so much.
     let needed = needed(case)?;
-    let plain = memory::estimate(model, case.knobs, None).peak;
-    let correction = (needed / (plain.allocated_bytes as f64).max(1.0)).clamp(1.0, 1.6);
+    let phases = memory::estimate(model, case.knobs, None).phases;
+    let correction = correction(case.incident.phase.id, &phases, needed, bytes);
     Some(Limit { bytes, pool, correction })
 }
 
-/// Predicted use of what is limited.
-fn used(model: &Architecture, knobs: &Knobs, limit: &Limit) -> f64 {
-    let peak = memory::estimate(model, knobs, None).peak;
-    let bytes = if limit.pool { peak.reserved_bytes } else { peak.device_bytes };
-    bytes as f64 * limit.correction
+/// The failing run's own numbers against the model: the phase that failed needed at least what was in use and asked
+/// for, and the phases before it fitted.
+fn correction(failed: PhaseId, phases: &[PhaseEstimate], needed: f64, limit: f64) -> f64 {
+    let of = |ids: &[PhaseId]| {
+        phases.iter().filter(|p| ids.contains(&p.id)).map(|p| p.bytes as f64).fold(0.0, f64::max)
+    };
+    let predicted = match failed {
+        // While the model is built the formulas know one copy; what else is there they do not.
+        PhaseId::ModelLoad => return 1.0,
+        // How many rows an evaluation had kept was found from these very numbers.
+        PhaseId::Eval => return 1.0,
+        PhaseId::Generation | PhaseId::KvCacheInit => of(&[PhaseId::Generation]),
+        PhaseId::Forward | PhaseId::Scoring | PhaseId::LogitsLoss => {
+            of(&[PhaseId::Scoring, PhaseId::Forward, PhaseId::LogitsLoss])
+        }
+        PhaseId::Backward => of(&[PhaseId::LogitsLoss, PhaseId::Backward]),
+        PhaseId::OptimizerStep => of(&[PhaseId::OptimizerStep]),
+        _ => 0.0,
+    };
+    let predicted = if predicted > 0.0 { predicted } else { phases.iter().map(|p| p.bytes as f64).fold(0.0, f64::max) };
+    if needed > predicted {
+        return (needed / predicted.max(1.0)).min(1.6);
+    }
+    // The optimizer's step comes last: forward and backward had passed, in a first step without any states.
+    if failed == PhaseId::OptimizerStep {
+        let passed = phases
+            .iter()
+            .filter(|p| matches!(p.id, PhaseId::Forward | PhaseId::LogitsLoss | PhaseId::Backward))
+            .map(|p| p.bytes.saturating_sub(p.components.optimizer_states) as f64)
+            .fold(0.0, f64::max);
+        return (limit / passed.max(1.0)).clamp(0.7, 1.0);
+    }
+    1.0
 }
 
-fn verdict(used: f64, limit: &Limit) -> Verdict {
-    if used * (1.0 + MARGIN) <= limit.bytes {
+/// Whether settings that nobody gave explain what the message measured.
+fn agrees(case: &Case<'_>, model: &Architecture) -> bool {
+    let peak = memory::peak(model, case.knobs, None).allocated_bytes as f64;
+    needed(case).is_some_and(|needed| (0.8..1.25).contains(&(needed / peak.max(1.0))))
+}
+
+/// Predicted use of what is limited, and what follows from it.
+fn used(model: &Architecture, knobs: &Knobs, limit: &Limit) -> (f64, Verdict) {
+    let Peak { reserved_bytes, device_bytes, high_bytes, .. } = memory::peak(model, knobs, None);
+    let bytes = if limit.pool { reserved_bytes } else { device_bytes } as f64 * limit.correction;
+    let spread = high_bytes.saturating_sub(device_bytes) as f64 / (device_bytes as f64).max(1.0);
+    let verdict = if bytes * (1.0 + MARGIN.max(MARGIN_OF_SPREAD * spread)) <= limit.bytes {
         Verdict::Fits
-    } else if used <= limit.bytes {
+    } else if bytes <= limit.bytes {
         Verdict::Tight
     } else {
         Verdict::DoesNotFit
-    }
+    };
+    (bytes, verdict)
 }
 
 /// Goes through the sets of levers by cost and takes the first that fits; the closest one when none does.
 fn search(case: &Case<'_>, model: &Architecture, limit: &Limit) -> Option<Vec<(Knob, Value)>> {
-    let levers = levers(case);
-    let count = levers.len().min(14);
-    let mut sets: Vec<(f64, u32)> = (1..1u32 << count)
+    let levers: Vec<Lever> = levers(case).into_iter().take(LEVERS).collect();
+    let members = |set: u32| levers.iter().enumerate().filter(move |(n, _)| set & (1 << n) != 0).map(|(_, l)| l);
+    let mut sets: Vec<(f64, u32)> = (1..1u32 << levers.len())
         .map(|set| {
-            let cost: f64 =
-                levers.iter().take(count).enumerate().filter(|(n, _)| set & (1 << n) != 0).map(|(_, l)| l.cost).sum();
             // Fewer changes are easier to follow and to judge.
-            (cost + 0.05 * f64::from(set.count_ones()), set)
+            (members(set).map(|l| l.cost + 0.05).sum(), set)
         })
         .collect();
     sets.sort_by(|a, b| a.0.total_cmp(&b.0));
@@ -159,10 +204,8 @@ fn search(case: &Case<'_>, model: &Architecture, limit: &Limit) -> Option<Vec<(K
     for (_, set) in sets {
         let mut changes: BTreeMap<Knob, Value> = BTreeMap::new();
         let mut clash = false;
-        for (_, lever) in levers.iter().take(count).enumerate().filter(|(n, _)| set & (1 << n) != 0) {
-            for (knob, value) in &lever.changes {
-                clash |= changes.insert(*knob, value.clone()).is_some_and(|old| old != *value);
-            }
+        for (knob, value) in members(set).flat_map(|l| &l.changes) {
+            clash |= changes.insert(*knob, value.clone()).is_some_and(|old| old != *value);
         }
         if clash {
             continue;
@@ -171,9 +214,9 @@ fn search(case: &Case<'_>, model: &Architecture, limit: &Limit) -> Option<Vec<(K
         for (knob, value) in &changes {
             knobs.put(*knob, value.clone(), Origin::Set);
         }
-        let after = used(model, &knobs, limit);
+        let (after, verdict) = used(model, &knobs, limit);
         let changes: Vec<_> = changes.into_iter().collect();
-        if verdict(after, limit) == Verdict::Fits {
+        if verdict == Verdict::Fits {
             return Some(changes);
         }
         if closest.as_ref().is_none_or(|(best, _)| after < *best) {
@@ -183,109 +226,66 @@ fn search(case: &Case<'_>, model: &Architecture, limit: &Limit) -> Option<Vec<(K
     closest.map(|(_, changes)| changes)
 }
 
-/// What may be changed, with its cost: free levers first, then what costs speed, then what changes the training.
-fn levers(case: &Case<'_>) -> Vec<Lever> {
-    let mut all = Vec::new();
-    let mut add = |cost: f64, changes: Vec<(Knob, Value)>| {
-        if !changes.is_empty() {
-            all.push(Lever { cost, changes });
-        }
-    };
-    let k = case.knobs;
-    let lora = k.u64(Knob::LoraRank).unwrap_or(0) > 0;
-    let of = |id: &str| fixes::changes(case, id);
-    if case.incident.phase.id == PhaseId::Eval {
-        // Neither changes what is learnt.
-        if k.bool(Knob::ComputeMetrics) == Some(true) && k.u64(Knob::EvalAccumulationSteps) != Some(1) {
-            add(0.05, of("eval_accumulation"));
-        }
-        let batch = k.u64(Knob::PerDeviceEvalBatchSize).unwrap_or(8);
-        for (nth, smaller) in [batch / 2, batch / 4, 1].into_iter().filter(|b| *b > 0 && *b < batch).enumerate() {
-            add(0.05 + 0.02 * nth as f64, vec![(Knob::PerDeviceEvalBatchSize, Value::Int(smaller.cast_signed()))]);
-        }
-    }
-    let optimizer = k.str(Knob::Optimizer);
-    if !lora && optimizer.is_none_or(|o| o == "adamw_torch" || o == "adamw_hf") {
-        add(0.1, of("fused_optimizer"));
-    }
-    if k.str(Knob::Attention) == Some("eager") {
-        add(0.1, of("flash_attention"));
-    }
-    let plain = matches!(k.str(Knob::Trainer), Some("transformers" | "pytorch"));
-    if plain && k.bool(Knob::FusedLoss) != Some(true) {
-        add(0.3, of("liger_or_chunked_loss"));
-    }
-    if k.bool(Knob::GradientCheckpointing) == Some(false) {
-        add(1.2, of("grad_checkpointing"));
-    }
-    if !lora && optimizer.is_none_or(|o| !o.contains('8')) && optimizer.is_none_or(|o| o.starts_with("adam")) {
-        add(1.0, of("quantize_8bit_optim"));
-    }
-    if k.str(Knob::Dtype).is_none_or(|d| d == "float32") {
-        add(0.9, of("bf16"));
-    }
-    for times in 1..=4 {
-        let changes = fixes::halve_batch(case, times);
-        if times == 1 || changes != fixes::halve_batch(case, times - 1) {
-            add(0.5 + 0.35 * f64::from(times), changes);
-        }
-    }
-    if !lora {
-        add(4.0, of("lora"));
-    }
-    if k.str(Knob::Quantization).is_none_or(|q| q == "none") {
-        add(if lora { 3.0 } else { 6.0 }, of("qlora"));
-    }
-    add(5.0, of("reduce_completion_len"));
-    add(5.0, of("reduce_seq_len"));
-    all
-}
-
-/// Without the model's shape the message itself is all there is: what would give back at least what was missing.
+/// Without the model's shape the message itself is all there is: the first change that helps what it tells of.
 fn without_model(case: &Case<'_>, found: &[Fix]) -> Option<Plan> {
     let first = found.iter().find(|f| !f.changes.is_empty())?;
     let n = &case.incident.numbers;
-    let missing = n.requested_bytes?.saturating_sub(n.free_bytes.unwrap_or(0));
+    let requested = n.requested_bytes?;
+    let chosen: Vec<(Knob, Value)> = first.changes.iter().map(|c| (c.knob, c.to.clone())).collect();
+    let free = match n.allowed_bytes {
+        Some(allowed) => {
+            let pool = n.allocated_bytes.unwrap_or(0) + n.reserved_unallocated_bytes.unwrap_or(0);
+            Some(allowed.saturating_sub(pool))
+        }
+        None => n.free_bytes,
+    };
+    let proves = match free.map(|free| requested.saturating_sub(free)) {
+        Some(missing) if missing > 0 => format!("at least {} was missing for this request alone", Bytes(missing)),
+        Some(_) => format!("{} was asked for and as much was free, but not in one piece", Bytes(requested)),
+        None => format!("{} was asked for", Bytes(requested)),
+    };
     Some(Plan {
-        changes: first.changes.iter().map(|c| (c.knob.as_str(), c.to.clone())).collect(),
+        changes: chosen.iter().map(|(knob, to)| (knob.as_str(), to.clone())).collect(),
         predicted_peak_bytes: None,
         verdict: Verdict::Unknown,
-        command: None,
-        config_patch: None,
+        command: spelling::command(case.knobs, &chosen),
+        config_patch: spelling::patch(case.knobs, &chosen),
         note: Clean::new(&format!(
-            "from the message alone, which lacks {}: name the model and the settings (--model, --config) for a plan with figures",
-            Bytes(missing)
+            "from the message alone: {proves}; whether this gives back enough is not known without the model and its \
+             settings (--model, --config)"
         )),
     })
 }
 
-/// The changes as flags of transformers and TRL.
-fn flags(changes: &[(Knob, Value)]) -> Clean {
-    let words: Vec<String> = changes.iter().map(|(knob, value)| format!("--{} {value}", key(*knob))).collect();
-    Clean::new(&words.join(" "))
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::estimate::Components;
 
-/// The changes as lines of a TRL or transformers YAML file.
-fn patch(knobs: &Knobs, changes: &[(Knob, Value)]) -> String {
-    let mut lines = String::new();
-    for (knob, value) in changes {
-        if let Some(old) = knobs.value(*knob) {
-            let _ = writeln!(lines, "-{}: {old}", key(*knob));
-        }
-        let _ = writeln!(lines, "+{}: {value}", key(*knob));
+    fn check(failed: PhaseId, needed: f64, limit: f64, want: f64) {
+        let phase = |id, bytes: u64, optimizer_states| PhaseEstimate {
+            id,
+            bytes,
+            components: Components { optimizer_states, ..Components::default() },
+        };
+        let phases = [
+            phase(PhaseId::Forward, 90, 40),
+            phase(PhaseId::Backward, 100, 40),
+            phase(PhaseId::OptimizerStep, 120, 60),
+        ];
+        let got = correction(failed, &phases, needed, limit);
+        assert!((got - want).abs() < 1e-9, "{failed:?} {needed} {limit}: {got}");
     }
-    lines
-}
 
-/// A knob's name in TRL and transformers.
-fn key(knob: Knob) -> &'static str {
-    match knob {
-        Knob::Optimizer => "optim",
-        Knob::FusedLoss => "use_liger_kernel",
-        Knob::LoraRank => "lora_r",
-        Knob::SequenceLength => "max_length",
-        Knob::Quantization => "load_in_4bit",
-        Knob::Attention => "attn_implementation",
-        other => other.as_str(),
+    #[test]
+    fn the_failing_run_corrects_the_model_by_its_phase() {
+        // More than the forward was predicted to need, though less than the peak.
+        check(PhaseId::Forward, 99.0, 110.0, 1.1);
+        check(PhaseId::Forward, 80.0, 110.0, 1.0);
+        // The backward of the first step fitted into 48, where 60 were predicted.
+        check(PhaseId::OptimizerStep, 110.0, 48.0, 0.8);
+        check(PhaseId::OptimizerStep, 132.0, 48.0, 1.1);
+        check(PhaseId::ModelLoad, 500.0, 110.0, 1.0);
+        check(PhaseId::Unknown, 240.0, 110.0, 1.6);
     }
 }

@@ -47,7 +47,8 @@ fn whole_model(job: &Job, w: f64, linear_w: f64) -> f64 {
     let m = &job.model;
     let layers: f64 =
         m.matrices().iter().map(|(_, i, o)| block((i * o) as f64 * linear_w)).sum::<f64>() * m.layers as f64;
-    let tables = block(m.embedding() as f64 * w) * if m.tied { 1.0 } else { 2.0 };
+    // A reward model has one output in place of the head.
+    let tables = block(m.embedding() as f64 * w) * if m.tied || job.loss == Loss::Value { 1.0 } else { 2.0 };
     layers + tables + m.small() as f64 * w
 }
 
@@ -67,7 +68,9 @@ pub fn sizes(job: &Job) -> Sizes {
         0.0
     };
     let adapter_bytes = job.adapter_bytes();
-    let (trainable, element) = if lora { (adapter_parameters, adapter_bytes) } else { (m.parameters() as f64, w) };
+    let no_head = if job.loss == Loss::Value && !m.tied { m.embedding() } else { 0 };
+    let whole = (m.parameters() - no_head) as f64;
+    let (trainable, element) = if lora { (adapter_parameters, adapter_bytes) } else { (whole, w) };
     let gradients = if lora { trainable * element } else { weights };
     let embeddings = if lora { 0.0 } else { m.embedding() as f64 };
     let rest = trainable - embeddings;
@@ -387,7 +390,7 @@ pub fn phases(job: &Job) -> Vec<PhaseEstimate> {
     // The gradients of a tied embedding and head coexist before they are added; the plain head's is transposed, so that
     // the sum is a third tensor.
     let copies_of_tied = if matches!(job.loss, Loss::Whole | Loss::Rows) { 2.0 } else { 1.0 };
-    let tied = if m.tied && !lora { copies_of_tied * m.embedding() as f64 * w } else { 0.0 };
+    let tied = if m.tied && !lora && job.loss != Loss::Value { copies_of_tied * m.embedding() as f64 * w } else { 0.0 };
     // The embedding's own gradient comes last of all.
     let embedding = if m.tied || lora { 0.0 } else { m.embedding() as f64 * w };
     let last = s.layer + in_layer - one_layer - embedding;

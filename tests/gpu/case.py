@@ -153,6 +153,10 @@ def arguments():
         a["use_liger_kernel"] = True
     if C.get("eval_bs"):
         a.update(eval_strategy="steps", eval_steps=1, per_device_eval_batch_size=C["eval_bs"])
+    if C.get("precompute"):
+        a["precompute_ref_log_probs"] = True
+    if C.get("offload"):
+        a["activation_offloading"] = True
     if C.get("eval_acc"):
         a["eval_accumulation_steps"] = C["eval_acc"]
     return a
@@ -185,14 +189,13 @@ def trainer():
     if method == "sft":
         return build(trl.SFTTrainer, trl.SFTConfig(**arguments(), max_length=length, packing=False), lambda n: {"text": words(length + 8, n)})
     half = (length or 2) // 2
+    reference = lambda: None if C.get("lora") or C.get("precompute") else model()
     if method == "dpo":
         row = lambda n: {"prompt": words(half, n), "chosen": " " + words(half, n + 7), "rejected": " " + words(half, n + 9)}
-        reference = None if C.get("lora") else model()
-        return build(trl.DPOTrainer, trl.DPOConfig(**arguments(), max_length=length), row, ref_model=reference)
+        return build(trl.DPOTrainer, trl.DPOConfig(**arguments(), max_length=length), row, ref_model=reference())
     if method == "kto":
         row = lambda n: {"prompt": words(half, n), "completion": " " + words(half, n + 7), "label": n % 2 == 0}
-        reference = None if C.get("lora") else model()
-        return build(trl.KTOTrainer, trl.KTOConfig(**arguments(), max_length=length), row, ref_model=reference)
+        return build(trl.KTOTrainer, trl.KTOConfig(**arguments(), max_length=length), row, ref_model=reference())
     if method == "reward":
         # Answers longer than the maximum are dropped, not cut.
         row = lambda n: {"chosen": words(length - 2, n + 7), "rejected": words(length - 2, n + 9)}

@@ -39,7 +39,9 @@ def changed(case, plan):
         elif knob == "quantization":
             new["bits"] = {"nf4": 4}[value]
         elif knob == "reference_model" and value is False:
-            new["beta"] = 0.0
+            new["precompute"] = True
+        elif knob == "activation_offloading":
+            new["offload"] = value
         elif knob == "alloc_conf":
             new["env"] = {"PYTORCH_ALLOC_CONF": value, "PYTORCH_CUDA_ALLOC_CONF": value}
         else:
@@ -67,6 +69,10 @@ def config(case):
         y.update(load_in_4bit=True, bnb_4bit_quant_type="nf4", use_bnb_nested_quant=True)
     if case.get("eval_bs"):
         y.update(eval_strategy="steps", per_device_eval_batch_size=case["eval_bs"])
+    if case.get("precompute"):
+        y["precompute_ref_log_probs"] = True
+    if case.get("offload"):
+        y["activation_offloading"] = True
     if case.get("eval_acc"):
         y["eval_accumulation_steps"] = case["eval_acc"]
     method, trainer = case["method"], "trl"

@@ -105,6 +105,8 @@ const KEYS: &[(&str, Knob)] = &[
     ("nproc_per_node", Knob::WorldSize),
     ("num_gpus", Knob::WorldSize),
     ("world_size", Knob::WorldSize),
+    ("n_gpus_per_node", Knob::WorldSize),
+    ("trainer.devices", Knob::WorldSize),
     ("tensor_parallel_size", Knob::TensorParallel),
     ("tensor_model_parallel_size", Knob::TensorParallel),
     ("pytorch_cuda_alloc_conf", Knob::AllocConf),
@@ -162,6 +164,34 @@ pub fn put(knobs: &mut Knobs, key: &str, value: &Value, origin: &Origin) {
             let kind = if value.as_u64() == Some(8) { "int8" } else { "nf4" };
             return knobs.put(Knob::Quantization, text(kind), origin.clone());
         }
+        // LLaMA-Factory says it the other way round.
+        "disable_gradient_checkpointing" if truth.is_some() => {
+            let on = Value::Bool(truth == Some(false));
+            return knobs.put(Knob::GradientCheckpointing, on, origin.clone());
+        }
+        "_component_" => return component(knobs, key, value, origin),
+        // torchtune lists what it adapts in the attention, and says of the MLP whether it does.
+        "lora_attn_modules" => {
+            let named = value.to_string().replace("output_proj", "o_proj");
+            return knobs.put(Knob::LoraTargetModules, text(&named), origin.clone());
+        }
+        "apply_lora_to_mlp" if truth == Some(true) => {
+            let attention = knobs.str(Knob::LoraTargetModules).unwrap_or("q_proj,v_proj");
+            let all = text(&format!("{attention},gate_proj,up_proj,down_proj"));
+            return knobs.put(Knob::LoraTargetModules, all, origin.clone());
+        }
+        // verl names its method by how it estimates advantages.
+        "adv_estimator" => {
+            let method = match value.as_str() {
+                Some("gae") => "ppo",
+                Some("rloo") => "rloo",
+                _ => "grpo",
+            };
+            knobs.put(Knob::Trainer, text("verl"), origin.clone());
+            return knobs.put(Knob::Method, text(method), origin.clone());
+        }
+        // Lightning: bf16-mixed, bf16-true, 16-mixed, 32-true.
+        "precision" => return precision(knobs, value, origin),
         "adapter" | "finetuning_type" if matches!(value.as_str(), Some("lora" | "qlora")) => {
             if knobs.value(Knob::LoraRank).is_none() {
                 knobs.put(Knob::LoraRank, Value::Int(8), Origin::Default("LoRA".into()));
@@ -172,6 +202,9 @@ pub fn put(knobs: &mut Knobs, key: &str, value: &Value, origin: &Origin) {
         "compute_metrics" if truth.is_none() => {
             let given = value.as_str() != Some("None");
             return knobs.put(Knob::ComputeMetrics, Value::Bool(given), origin.clone());
+        }
+        "precompute_ref_log_probs" if truth == Some(true) => {
+            return knobs.put(Knob::ReferenceModel, Value::Bool(false), origin.clone());
         }
         "prediction_loss_only" if truth == Some(true) => {
             return knobs.put(Knob::ComputeMetrics, Value::Bool(false), origin.clone());
@@ -201,6 +234,11 @@ pub fn put(knobs: &mut Knobs, key: &str, value: &Value, origin: &Origin) {
         }
         _ => {}
     }
+    if let Some(trainer) = trainer_of(key, &last)
+        && knobs.value(Knob::Trainer).is_none()
+    {
+        knobs.put(Knob::Trainer, text(trainer), origin.clone());
+    }
     let Some(knob) = find(key) else { return };
     let value = match knob {
         Knob::GradientCheckpointing | Knob::ActivationOffloading => match value.as_str() {
@@ -216,6 +254,8 @@ pub fn put(knobs: &mut Knobs, key: &str, value: &Value, origin: &Origin) {
             Some("bf16" | "bfloat16") => text("bfloat16"),
             Some("fp32" | "float32" | "float") => text("float32"),
             Some("fp16" | "float16" | "half") => text("float16"),
+            // The type the weights were saved in: bfloat16 for nearly all models of today.
+            Some("auto") => text("bfloat16"),
             _ => return,
         },
         Knob::Attention => match value.as_str() {
@@ -243,4 +283,62 @@ pub fn put(knobs: &mut Knobs, key: &str, value: &Value, origin: &Origin) {
         _ => value.clone(),
     };
     knobs.put(knob, value, origin.clone());
+}
+
+/// The trainer that alone has such a key.
+fn trainer_of(key: &str, last: &str) -> Option<&'static str> {
+    Some(match last {
+        _ if key.starts_with("actor_rollout_ref.") => "verl",
+        "cutoff_len" | "finetuning_type" | "lora_target" => "llamafactory",
+        "sequence_len" | "base_model" | "lora_target_linear" | "sample_packing" => "axolotl",
+        "micro_train_batch_size" | "prompt_max_len" | "generate_max_len" | "adam_offload" => "openrlhf",
+        _ => return None,
+    })
+}
+
+/// torchtune builds models, optimizers and losses by the name of a function.
+fn component(knobs: &mut Knobs, key: &str, value: &Value, origin: &Origin) {
+    let Some(name) = value.as_str() else { return };
+    let text = |t: &str| Value::Text(Clean::new(t));
+    knobs.put(Knob::Trainer, text("torchtune"), origin.clone());
+    match key.split('.').next() {
+        Some("model") => {
+            knobs.put(Knob::Model, value.clone(), origin.clone());
+            if name.contains("lora_") && knobs.value(Knob::LoraRank).is_none() {
+                knobs.put(Knob::LoraRank, Value::Int(8), Origin::Default("torchtune".into()));
+            }
+            if name.contains("qlora_") {
+                knobs.put(Knob::Quantization, text("nf4"), origin.clone());
+            }
+        }
+        Some("optimizer") => {
+            let function = name.rsplit('.').next().unwrap_or(name).to_ascii_lowercase();
+            let optimizer = match function.as_str() {
+                "adamw" => "adamw_torch",
+                "pagedadamw8bit" => "paged_adamw_8bit",
+                "adamw8bit" => "adamw_8bit",
+                other => other,
+            };
+            knobs.put(Knob::Optimizer, text(optimizer), origin.clone());
+        }
+        Some("loss") => {
+            let chunked = name.contains("Chunked") || name.contains("Linear");
+            knobs.put(Knob::FusedLoss, Value::Bool(chunked), origin.clone());
+        }
+        _ => {}
+    }
+}
+
+/// Lightning's precision: of the weights where it is `true`, of the computation where it is `mixed`.
+fn precision(knobs: &mut Knobs, value: &Value, origin: &Origin) {
+    let said = value.to_string();
+    let text = |t: &str| Value::Text(Clean::new(t));
+    let kind = match said.split('-').next() {
+        Some("bf16") => "bfloat16",
+        Some("16") => "float16",
+        _ => "float32",
+    };
+    let (weights, computed) = if said.ends_with("true") { (kind, "none") } else { ("float32", kind) };
+    knobs.put(Knob::Dtype, text(weights), origin.clone());
+    knobs.put(Knob::Autocast, text(if computed == "float32" { "none" } else { computed }), origin.clone());
 }

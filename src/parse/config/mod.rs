@@ -103,6 +103,11 @@ pub fn command(text: &str) -> Knobs {
             keys::put(&mut knobs, &name.replace('-', "_"), &value, &Origin::Command);
         } else if let Some((name, value)) = word.split_once('=') {
             keys::put(&mut knobs, name.trim_start_matches('+'), &Value::guess(value), &Origin::Command);
+        } else if let Some((trainer, method)) = launched(word, words.get(at).map(String::as_str)) {
+            knobs.put(Knob::Trainer, Value::Text(trainer.into()), Origin::Command);
+            if let Some(method) = method {
+                knobs.put(Knob::Method, Value::Text(method.into()), Origin::Command);
+            }
         } else if word == "trl" {
             knobs.put(Knob::Trainer, Value::Text("trl".into()), Origin::Command);
             if let Some(method) =
@@ -113,6 +118,48 @@ pub fn command(text: &str) -> Knobs {
         }
     }
     knobs
+}
+
+/// The trainer that a word of a command line starts, and its method where the word or the next one says it.
+fn launched(word: &str, next: Option<&str>) -> Option<(&'static str, Option<&'static str>)> {
+    let methods = |text: &str| {
+        ["sft", "dpo", "kto", "grpo", "rloo", "ppo"].into_iter().find(|m| text.split(['_', '.', '/']).any(|p| p == *m))
+    };
+    if word.starts_with("openrlhf.") {
+        return Some(("openrlhf", methods(word)));
+    }
+    if word.starts_with("verl.trainer") {
+        return Some(("verl", methods(word)));
+    }
+    match word {
+        "llamafactory-cli" => Some(("llamafactory", None)),
+        "axolotl" | "axolotl.cli.train" => Some(("axolotl", None)),
+        "tune" if next == Some("run") => Some(("torchtune", None)),
+        _ => None,
+    }
+}
+
+/// Files that a configuration names for further settings, as it writes them.
+pub fn linked(text: &str) -> Vec<String> {
+    const KEYS: &[&str] = &["deepspeed", "deepspeed_config", "deepspeed_config_file", "fsdp_config", "config_file"];
+    text.lines()
+        .take(10_000)
+        .filter_map(|line| {
+            let (key, value) = line.trim().trim_start_matches("--").split_once([':', '='])?;
+            let key = key.trim().trim_matches(['"', '\'']);
+            let value = value.split(" #").next()?.trim().trim_end_matches(',').trim_matches(['"', '\'']);
+            let file = value.contains('.') && !value.contains(['{', '(', ' ']);
+            (KEYS.contains(&key) && file).then(|| value.to_string())
+        })
+        .take(8)
+        .collect()
+}
+
+/// What the name of a DeepSpeed configuration tells where the file cannot be read: `zero3.json`, `ds_z2_config.json`.
+pub fn named_stage(file: &str) -> Option<u64> {
+    let name = file.rsplit('/').next()?.to_ascii_lowercase();
+    let after = ["zero_stage", "zero-", "zero_", "zero", "_z"].iter().find_map(|word| name.split_once(word)).map(|(_, a)| a)?;
+    after.chars().next()?.to_digit(10).filter(|stage| *stage <= 3).map(u64::from)
 }
 
 /// Words of a command line; quotes hold blanks together.
@@ -219,6 +266,46 @@ mod tests {
             &read("ds.json", ds).unwrap(),
             &[(Knob::ZeroStage, "3"), (Knob::OffloadOptimizer, "true"), (Knob::PerDeviceTrainBatchSize, "2")],
         );
+    }
+
+    #[test]
+    fn torchtune_builds_by_name() {
+        let text = "model:\n  _component_: torchtune.models.llama3_1.lora_llama3_1_8b\n  lora_attn_modules: ['q_proj', 'v_proj', 'output_proj']\n  apply_lora_to_mlp: True\n  lora_rank: 8\ntokenizer:\n  max_seq_len: 2048\noptimizer:\n  _component_: bitsandbytes.optim.PagedAdamW8bit\nloss:\n  _component_: torchtune.modules.loss.LinearCrossEntropyLoss\nbatch_size: 2\ndtype: bf16\n";
+        check(
+            &read("lora.yaml", text).unwrap(),
+            &[
+                (Knob::Trainer, "torchtune"),
+                (Knob::Model, "torchtune.models.llama3_1.lora_llama3_1_8b"),
+                (Knob::LoraRank, "8"),
+                (Knob::LoraTargetModules, "q_proj,v_proj,o_proj,gate_proj,up_proj,down_proj"),
+                (Knob::Optimizer, "paged_adamw_8bit"),
+                (Knob::FusedLoss, "true"),
+                (Knob::SequenceLength, "2048"),
+                (Knob::PerDeviceTrainBatchSize, "2"),
+            ],
+        );
+    }
+
+    #[test]
+    fn trainers_are_known_by_their_own_keys_and_programs() {
+        let axolotl = "base_model: Qwen/Qwen2.5-7B\nadapter: lora\nsequence_len: 4096\nmicro_batch_size: 2\nbf16: auto\ndeepspeed: deepspeed_configs/zero2.json\n";
+        check(&read("a.yaml", axolotl).unwrap(), &[(Knob::Trainer, "axolotl"), (Knob::Autocast, "bfloat16")]);
+        assert_eq!(linked(axolotl), ["deepspeed_configs/zero2.json"]);
+        assert_eq!(named_stage("deepspeed_configs/zero2.json"), Some(2));
+        assert_eq!(named_stage("examples/deepspeed/ds_z3_config.json"), Some(3));
+        assert_eq!(named_stage("ds_config.json"), None);
+        let factory = "model_name_or_path: x\nfinetuning_type: full\ncutoff_len: 2048\ndisable_gradient_checkpointing: true\n";
+        check(&read("a.yaml", factory).unwrap(), &[(Knob::Trainer, "llamafactory"), (Knob::GradientCheckpointing, "false")]);
+        check(
+            &command("python3 -m verl.trainer.main_ppo algorithm.adv_estimator=grpo trainer.n_gpus_per_node=8 actor_rollout_ref.model.path=Qwen/Qwen2.5-7B"),
+            &[(Knob::Trainer, "verl"), (Knob::Method, "grpo"), (Knob::WorldSize, "8"), (Knob::Model, "Qwen/Qwen2.5-7B")],
+        );
+        check(&command("deepspeed --module openrlhf.cli.train_dpo --pretrain x"), &[(Knob::Trainer, "openrlhf"), (Knob::Method, "dpo")]);
+        check(&command("tune run full_finetune_single_device --config x.yaml"), &[(Knob::Trainer, "torchtune")]);
+        let script = "from transformers import Trainer, TrainingArguments\nargs = TrainingArguments(output_dir='x', bf16=True)\ntrainer = Trainer(model=model, args=args, compute_metrics=metrics)\n";
+        check(&read("a.py", script).unwrap(), &[(Knob::Trainer, "transformers"), (Knob::ComputeMetrics, "true")]);
+        check(&read("a.yaml", "precision: bf16-mixed\n").unwrap(), &[(Knob::Dtype, "float32"), (Knob::Autocast, "bfloat16")]);
+        check(&read("a.yaml", "dtype: auto\n").unwrap(), &[(Knob::Dtype, "bfloat16")]);
     }
 
     #[test]

@@ -41,6 +41,7 @@ pub fn settings(text: &str) -> Vec<(String, Value)> {
         Value::guess(raw)
     };
     let mut all = Vec::new();
+    let of_trl = CALLS.captures_iter(text).any(|c| c.name("name").is_some_and(|n| n.as_str().ends_with("Config") && !n.as_str().starts_with("Lora") && !n.as_str().starts_with("BitsAnd")));
     for call in CALLS.captures_iter(text) {
         let (Some(whole), Some(name)) = (call.get(0), call.name("name")) else { continue };
         let body = arguments(&text[whole.end()..]);
@@ -50,6 +51,9 @@ pub fn settings(text: &str) -> Vec<(String, Value)> {
         {
             all.push(("method".to_string(), Value::Text(Clean::new(&method.to_ascii_lowercase()))));
             all.push(("trainer".to_string(), Value::Text("trl".into())));
+        }
+        if name.ends_with("TrainingArguments") && !of_trl {
+            all.push(("trainer".to_string(), Value::Text("transformers".into())));
         }
         if name.ends_with("from_pretrained")
             && let Some(first) = FIRST.captures(body).and_then(|c| c.name("value"))

@@ -1,0 +1,156 @@
+//! A plan as it is typed: the flags of a command line, the lines of a configuration file, each trainer's own.
+
+use std::fmt::Write;
+
+use crate::model::{
+    Clean,
+    knobs::{Knob, Knobs, Origin, Value},
+};
+
+/// How a trainer is told its settings.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Style {
+    /// `--name value`
+    Flags,
+    /// `name=value`
+    Overrides,
+    /// A file alone.
+    File,
+}
+
+fn style(trainer: &str) -> Style {
+    match trainer {
+        "torchtune" | "verl" => Style::Overrides,
+        "axolotl" => Style::File,
+        _ => Style::Flags,
+    }
+}
+
+/// Names and values that a trainer has for a setting; none where it has no such setting.
+fn words(trainer: &str, knob: Knob, value: &Value) -> Vec<(&'static str, String)> {
+    let text = value.to_string();
+    let one = |key: &'static str| vec![(key, text.clone())];
+    let on = |key: &'static str| vec![(key, "true".to_string())];
+    match (trainer, knob) {
+        ("axolotl", Knob::PerDeviceTrainBatchSize) => one("micro_batch_size"),
+        ("axolotl", Knob::SequenceLength) => one("sequence_len"),
+        ("axolotl", Knob::Optimizer) => one("optimizer"),
+        ("axolotl", Knob::LoraRank) => vec![("adapter", "lora".into()), ("lora_r", text)],
+        ("axolotl", Knob::LoraTargetModules) if text == "all-linear" => on("lora_target_linear"),
+        ("axolotl", Knob::Dtype) => on("bfloat16"),
+        ("axolotl", Knob::FusedLoss) => on("liger_fused_linear_cross_entropy"),
+        ("axolotl", Knob::Quantization) => vec![("load_in_4bit", "true".into()), ("adapter", "qlora".into())],
+        ("axolotl", Knob::PerDeviceEvalBatchSize) => one("eval_batch_size"),
+        ("axolotl", Knob::MaxCompletionLength) => one("trl.max_completion_length"),
+        ("llamafactory", Knob::SequenceLength) => one("cutoff_len"),
+        ("llamafactory", Knob::LoraRank) => vec![("finetuning_type", "lora".into()), ("lora_rank", text)],
+        ("llamafactory", Knob::LoraTargetModules) => vec![("lora_target", text.replace("all-linear", "all"))],
+        ("llamafactory", Knob::Dtype) => on("pure_bf16"),
+        ("llamafactory", Knob::FusedLoss) => on("enable_liger_kernel"),
+        ("llamafactory", Knob::Quantization) => vec![("quantization_bit", "4".into())],
+        ("llamafactory", Knob::Attention) => vec![("flash_attn", "sdpa".into())],
+        ("llamafactory", Knob::GradientCheckpointing) => vec![("disable_gradient_checkpointing", "false".into())],
+        ("torchtune", Knob::PerDeviceTrainBatchSize) => one("batch_size"),
+        ("torchtune", Knob::SequenceLength) => one("tokenizer.max_seq_len"),
+        ("torchtune", Knob::GradientCheckpointing) => one("enable_activation_checkpointing"),
+        ("torchtune", Knob::ActivationOffloading) => one("enable_activation_offloading"),
+        ("torchtune", Knob::Optimizer) if text.contains("8bit") => {
+            vec![("optimizer._component_", "bitsandbytes.optim.PagedAdamW8bit".into())]
+        }
+        ("torchtune", Knob::Optimizer) => vec![("optimizer.fused", "True".into())],
+        ("torchtune", Knob::Dtype) => vec![("dtype", "bf16".into())],
+        ("torchtune", Knob::LoraRank) => one("model.lora_rank"),
+        ("torchtune", Knob::GradientAccumulationSteps) => one("gradient_accumulation_steps"),
+        ("verl", Knob::PerDeviceTrainBatchSize) => one("actor_rollout_ref.actor.ppo_micro_batch_size_per_gpu"),
+        ("verl", Knob::GradientCheckpointing) => one("actor_rollout_ref.model.enable_gradient_checkpointing"),
+        ("verl", Knob::LoraRank) => one("actor_rollout_ref.model.lora_rank"),
+        ("verl", Knob::MaxCompletionLength) => one("data.max_response_length"),
+        ("verl", Knob::FusedLoss) => one("actor_rollout_ref.model.use_fused_kernels"),
+        ("verl", Knob::Dtype) => vec![("actor_rollout_ref.actor.fsdp_config.model_dtype", "bf16".into())],
+        ("verl", Knob::OffloadOptimizer) => one("actor_rollout_ref.actor.fsdp_config.optimizer_offload"),
+        // verl divides its mini-batch by itself, and torchtune's recipe decides what it loads.
+        ("verl" | "torchtune", _) => Vec::new(),
+        (_, Knob::Optimizer) => one("optim"),
+        (_, Knob::FusedLoss) => one("use_liger_kernel"),
+        (_, Knob::LoraRank) => vec![("use_peft", "true".into()), ("lora_r", text)],
+        (_, Knob::SequenceLength) => one("max_length"),
+        (_, Knob::Quantization) if text == "nf4" => {
+            vec![("load_in_4bit", "true".into()), ("bnb_4bit_quant_type", "nf4".into()), ("use_bnb_nested_quant", "true".into())]
+        }
+        (_, Knob::Quantization) => on("load_in_8bit"),
+        (_, Knob::Attention) => one("attn_implementation"),
+        (_, Knob::ReferenceModel) => on("precompute_ref_log_probs"),
+        (_, other) => vec![(other.as_str(), text)],
+    }
+}
+
+fn trainer(knobs: &Knobs) -> String {
+    knobs.str(Knob::Trainer).unwrap_or("trl").to_ascii_lowercase()
+}
+
+/// The changes as words of the trainer's command line; `None` where it is told by a file alone.
+pub fn command(knobs: &Knobs, changes: &[(Knob, Value)]) -> Option<Clean> {
+    let trainer = trainer(knobs);
+    let style = style(&trainer);
+    let all = changes.iter().flat_map(|(knob, value)| words(&trainer, *knob, value));
+    let typed: Vec<String> = match style {
+        Style::Flags => all.map(|(name, value)| format!("--{name} {value}")).collect(),
+        Style::Overrides => all.map(|(name, value)| format!("{name}={value}")).collect(),
+        Style::File => Vec::new(),
+    };
+    (!typed.is_empty()).then(|| Clean::new(&typed.join(" ")))
+}
+
+/// The changes as lines to take out of a configuration file and to put in.
+pub fn patch(knobs: &Knobs, changes: &[(Knob, Value)]) -> Option<String> {
+    let trainer = trainer(knobs);
+    let mut lines = String::new();
+    for (knob, value) in changes {
+        // What the file does not say cannot be taken out of it.
+        let before = knobs.setting(*knob).filter(|s| !matches!(s.origin, Origin::Default(_) | Origin::Assumed(_)));
+        if let Some(before) = before {
+            if let Some((name, old)) = words(&trainer, *knob, &before.value).last() {
+                let _ = writeln!(lines, "-{name}: {old}");
+            }
+        }
+        for (name, new) in words(&trainer, *knob, value) {
+            let _ = writeln!(lines, "+{name}: {new}");
+        }
+    }
+    (!lines.is_empty()).then_some(lines)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(trainer: &str, changes: &[(Knob, &str)], want: Option<&str>) {
+        let mut knobs = Knobs::default();
+        knobs.put(Knob::Trainer, Value::Text(trainer.into()), Origin::Set);
+        let changes: Vec<(Knob, Value)> = changes.iter().map(|(k, v)| (*k, Value::guess(v))).collect();
+        assert_eq!(command(&knobs, &changes).as_ref().map(Clean::as_str), want, "{trainer}");
+    }
+
+    #[test]
+    fn each_trainer_is_told_in_its_own_words() {
+        let half = [(Knob::PerDeviceTrainBatchSize, "4"), (Knob::GradientAccumulationSteps, "2")];
+        check("trl", &half, Some("--per_device_train_batch_size 4 --gradient_accumulation_steps 2"));
+        check("torchtune", &half, Some("batch_size=4 gradient_accumulation_steps=2"));
+        check("verl", &half, Some("actor_rollout_ref.actor.ppo_micro_batch_size_per_gpu=4"));
+        check("axolotl", &half, None);
+        let qlora = [(Knob::Quantization, "nf4"), (Knob::LoraRank, "16")];
+        check("llamafactory", &qlora, Some("--quantization_bit 4 --finetuning_type lora --lora_rank 16"));
+        check("trl", &qlora, Some("--load_in_4bit true --bnb_4bit_quant_type nf4 --use_bnb_nested_quant true --use_peft true --lora_r 16"));
+    }
+
+    #[test]
+    fn a_patch_takes_out_what_the_file_says() {
+        let mut knobs = Knobs::default();
+        knobs.put(Knob::Trainer, Value::Text("axolotl".into()), Origin::Set);
+        knobs.put(Knob::PerDeviceTrainBatchSize, Value::Int(8), Origin::Config("a.yaml".into()));
+        knobs.put(Knob::GradientAccumulationSteps, Value::Int(1), Origin::Default("transformers".into()));
+        let changes = [(Knob::PerDeviceTrainBatchSize, Value::Int(4)), (Knob::GradientAccumulationSteps, Value::Int(2))];
+        let want = "-micro_batch_size: 8\n+micro_batch_size: 4\n+gradient_accumulation_steps: 2\n";
+        assert_eq!(patch(&knobs, &changes).as_deref(), Some(want));
+    }
+}
