@@ -1,8 +1,11 @@
 //! What may be changed to make a job fit, and what each change costs in speed, quality and trouble.
 
-use crate::model::{
-    failure::PhaseId,
-    knobs::{Knob, Value},
+use crate::{
+    memory,
+    model::{
+        failure::PhaseId,
+        knobs::{Knob, Value},
+    },
 };
 
 use super::{Case, fixes};
@@ -47,7 +50,9 @@ pub fn levers(case: &Case<'_>) -> Vec<Lever> {
     if is(Knob::Attention, &["eager"]) {
         add(0.1, of("flash_attention"));
     }
-    if k.bool(Knob::FusedLoss) != Some(true) && !is(Knob::Trainer, &["verl", "openrlhf", "vllm", "unsloth"]) {
+    // TRL's newer trainers compute no whole logits, and call Liger's kernels deprecated.
+    let tiles = trl && memory::computes_tiles(k);
+    if k.bool(Knob::FusedLoss) != Some(true) && !tiles && !is(Knob::Trainer, &["verl", "openrlhf", "vllm", "unsloth"]) {
         add(0.3, of("liger_or_chunked_loss"));
     }
     if is(Knob::Dtype, &["float32"]) {

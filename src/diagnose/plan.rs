@@ -22,6 +22,8 @@ use super::{
 /// Predicted use must stay this far below the limit, or so much of the interval's half width, whichever is more.
 const MARGIN: f64 = 0.03;
 const MARGIN_OF_SPREAD: f64 = 0.6;
+/// A model that is wrong by more is of another job.
+const MOST: f64 = 4.0;
 /// Sets of changes are looked through up to this many levers.
 const LEVERS: usize = 14;
 
@@ -43,6 +45,7 @@ pub fn plan(case: &Case<'_>, model: Option<&Architecture>, found: &mut [Fix]) ->
     let Some(model) = known else { return without_model(case, found) };
     let (resolved, _) = memory::resolve(case.knobs);
     let resolved = evaluating(&Case { incident: case.incident, knobs: &resolved }, &model).unwrap_or(resolved);
+    let resolved = lengthened(&Case { incident: case.incident, knobs: &resolved }, case.knobs, &model).unwrap_or(resolved);
     let settled = &Case { incident: case.incident, knobs: &resolved };
     let guessed = case.knobs.u64(Knob::PerDeviceTrainBatchSize).is_none();
     let Some(limit) = limit(settled, &model).filter(|_| !guessed || agrees(settled, &model)) else {
@@ -72,6 +75,10 @@ pub fn plan(case: &Case<'_>, model: Option<&Architecture>, found: &mut [Fix]) ->
     let mut note = format!("predicted {} of {}", Bytes(after as u64), Bytes(limit.bytes as u64));
     if (limit.correction - 1.0).abs() > 0.001 {
         note += &format!(", times {:.2} for what the message measured", limit.correction);
+    }
+    let length = if resolved.value(Knob::PromptLength).is_some() { Knob::PromptLength } else { Knob::SequenceLength };
+    if let Some(setting) = resolved.setting(length).filter(|s| matches!(s.origin, Origin::Assumed(_))) {
+        note += &format!("; {} of about {} tokens explain what was in use", length.as_str(), setting.value);
     }
     if guessed {
         note += "; batch and lengths are the trainer's defaults, which agree with the message: --config makes it sure";
@@ -116,6 +123,34 @@ fn evaluating(case: &Case<'_>, model: &Architecture) -> Option<Knobs> {
     Some(knobs)
 }
 
+/// The settings with the length that explains what was in use, where nobody gave one: prompts are as long as the data
+/// has them, and what the failing phase held grows with their tokens.
+fn lengthened(case: &Case<'_>, given: &Knobs, model: &Architecture) -> Option<Knobs> {
+    let online = matches!(case.knobs.str(Knob::Method), Some("grpo" | "rloo" | "ppo"));
+    let length = if online { Knob::PromptLength } else { Knob::SequenceLength };
+    if given.value(length).is_some() {
+        return None;
+    }
+    let needed = needed(case)?;
+    let with = |tokens: u64| {
+        // Stronger than the default that it replaces.
+        let mut knobs = case.knobs.without(length);
+        knobs.put(length, Value::Int(tokens.cast_signed()), Origin::Assumed("what was in use when it failed".into()));
+        knobs
+    };
+    let held = |tokens: u64| of_phase(case.incident.phase.id, &memory::estimate(model, &with(tokens), None).phases);
+    let (mut low, mut high) = (case.knobs.u64(length)?, 1 << 20);
+    // Where the phase does not grow with the length, no length explains it.
+    if held(low)? >= needed || held(high)? < needed {
+        return None;
+    }
+    while low + 1 < high {
+        let middle = low.midpoint(high);
+        if held(middle)? < needed { low = middle } else { high = middle }
+    }
+    Some(with(high))
+}
+
 /// What the job had and asked for: it needs at least this.
 fn needed(case: &Case<'_>) -> Option<f64> {
     let n = &case.incident.numbers;
@@ -129,32 +164,29 @@ fn limit(case: &Case<'_>, model: &Architecture) -> Option<Limit> {
     let bytes = n.allowed_bytes.or(n.capacity_bytes)?.saturating_sub(others) as f64;
     let needed = needed(case)?;
     let phases = memory::estimate(model, case.knobs, None).phases;
-    let correction = correction(case.incident.phase.id, &phases, needed, bytes);
-    Some(Limit { bytes, pool, correction })
+    let failed = case.incident.phase.id;
+    let correction = correction(failed, &phases, needed, bytes);
+    let mut limit = Limit { bytes, pool, correction };
+    // That it failed proves that as it was it does not fit.
+    let before = used(model, case.knobs, &limit).0;
+    if before < bytes && !matches!(failed, PhaseId::ModelLoad | PhaseId::Eval) {
+        limit.correction = (limit.correction * 1.01 * bytes / before.max(1.0)).min(MOST);
+    }
+    Some(limit)
 }
 
 /// The failing run's own numbers against the model: the phase that failed needed at least what was in use and asked
 /// for, and the phases before it fitted.
 fn correction(failed: PhaseId, phases: &[PhaseEstimate], needed: f64, limit: f64) -> f64 {
-    let of = |ids: &[PhaseId]| {
-        phases.iter().filter(|p| ids.contains(&p.id)).map(|p| p.bytes as f64).fold(0.0, f64::max)
-    };
-    let predicted = match failed {
-        // While the model is built the formulas know one copy; what else is there they do not.
-        PhaseId::ModelLoad => return 1.0,
-        // How many rows an evaluation had kept was found from these very numbers.
-        PhaseId::Eval => return 1.0,
-        PhaseId::Generation | PhaseId::KvCacheInit => of(&[PhaseId::Generation]),
-        PhaseId::Forward | PhaseId::Scoring | PhaseId::LogitsLoss => {
-            of(&[PhaseId::Scoring, PhaseId::Forward, PhaseId::LogitsLoss])
-        }
-        PhaseId::Backward => of(&[PhaseId::LogitsLoss, PhaseId::Backward]),
-        PhaseId::OptimizerStep => of(&[PhaseId::OptimizerStep]),
-        _ => 0.0,
-    };
-    let predicted = if predicted > 0.0 { predicted } else { phases.iter().map(|p| p.bytes as f64).fold(0.0, f64::max) };
+    // While the model is built the formulas know one copy; what else is there they do not. How many rows an evaluation
+    // had kept was found from these very numbers.
+    if matches!(failed, PhaseId::ModelLoad | PhaseId::Eval) {
+        return 1.0;
+    }
+    let most = phases.iter().map(|p| p.bytes as f64).fold(0.0, f64::max);
+    let predicted = of_phase(failed, phases).unwrap_or(most);
     if needed > predicted {
-        return (needed / predicted.max(1.0)).min(1.6);
+        return (needed / predicted.max(1.0)).min(MOST);
     }
     // The optimizer's step comes last: forward and backward had passed, in a first step without any states.
     if failed == PhaseId::OptimizerStep {
@@ -166,6 +198,20 @@ fn correction(failed: PhaseId, phases: &[PhaseEstimate], needed: f64, limit: f64
         return (limit / passed.max(1.0)).clamp(0.7, 1.0);
     }
     1.0
+}
+
+/// What the formulas say of the phase that failed; `None` for a phase that they have not.
+fn of_phase(failed: PhaseId, phases: &[PhaseEstimate]) -> Option<f64> {
+    let ids: &[PhaseId] = match failed {
+        PhaseId::Generation | PhaseId::KvCacheInit => &[PhaseId::Generation],
+        PhaseId::Forward | PhaseId::Scoring | PhaseId::LogitsLoss => {
+            &[PhaseId::Scoring, PhaseId::Forward, PhaseId::LogitsLoss]
+        }
+        PhaseId::Backward => &[PhaseId::LogitsLoss, PhaseId::Backward],
+        PhaseId::OptimizerStep => &[PhaseId::OptimizerStep],
+        _ => return None,
+    };
+    phases.iter().filter(|p| ids.contains(&p.id)).map(|p| p.bytes as f64).reduce(f64::max)
 }
 
 /// Whether settings that nobody gave explain what the message measured.
@@ -262,6 +308,50 @@ mod tests {
     use super::*;
     use crate::model::estimate::Components;
 
+    /// Prompts that grow with the data: a forward that holds far more than the default length explains. A cheaper step of
+    /// the optimizer cannot help it.
+    #[test]
+    fn a_forward_that_fills_the_card_is_not_mended_at_the_optimizer() {
+        let mut knobs = Knobs::default();
+        for setting in [
+            "trainer=trl",
+            "model=Qwen/Qwen2.5-1.5B",
+            "method=grpo",
+            "per_device_train_batch_size=32",
+            "num_generations=8",
+            "max_completion_length=48",
+            "gradient_checkpointing=false",
+            "dtype=bfloat16",
+            "optimizer=adamw_torch",
+        ] {
+            let (knob, value) = setting.split_once('=').unwrap();
+            knobs.put(knob.parse().unwrap(), Value::guess(value), Origin::Set);
+        }
+        let mut incident = crate::model::incident::Incident {
+            is_oom: true,
+            memory: Memory::Gpu,
+            kind: "torch.cuda.v2_capacity".into(),
+            ..Default::default()
+        };
+        incident.phase.id = PhaseId::Forward;
+        incident.numbers.requested_bytes = Some(134 << 20);
+        incident.numbers.capacity_bytes = Some(143_156 << 20);
+        incident.numbers.free_bytes = Some(125 << 20);
+        incident.numbers.allocated_bytes = Some(134_216 << 20);
+        let case = Case { incident: &incident, knobs: &knobs };
+        let mut fixes = super::super::fixes::fixes(&case, &["activations"]);
+        let plan = plan(&case, None, &mut fixes).unwrap();
+        assert!(
+            ["gradient_checkpointing", "per_device_train_batch_size"].iter().any(|k| plan.changes.contains_key(k)),
+            "{plan:?}"
+        );
+        assert_eq!(plan.verdict, Verdict::Fits);
+        // What changes nothing of the forward does not fit, and what halves it gives back about half.
+        let of = |id: &str| fixes.iter().find(|f| f.id == id).unwrap_or_else(|| panic!("no {id}"));
+        assert_ne!(of("fused_optimizer").verdict, Verdict::Fits);
+        assert!(of("reduce_batch").saves_bytes.unwrap() > 50 << 30, "{:?}", of("reduce_batch"));
+    }
+
     fn check(failed: PhaseId, needed: f64, limit: f64, want: f64) {
         let phase = |id, bytes: u64, optimizer_states| PhaseEstimate {
             id,
@@ -286,6 +376,6 @@ mod tests {
         check(PhaseId::OptimizerStep, 110.0, 48.0, 0.8);
         check(PhaseId::OptimizerStep, 132.0, 48.0, 1.1);
         check(PhaseId::ModelLoad, 500.0, 110.0, 1.0);
-        check(PhaseId::Unknown, 240.0, 110.0, 1.6);
+        check(PhaseId::Unknown, 240.0, 110.0, 2.0);
     }
 }

@@ -56,6 +56,14 @@ pub fn peak(model: &Architecture, knobs: &Knobs, capacity: Option<&GpuCapacity>)
     predict(&Job::new(model.clone(), knobs), capacity).1
 }
 
+/// Whether the job's trainer computes its loss without ever holding all logits.
+pub fn computes_tiles(knobs: &Knobs) -> bool {
+    let (resolved, _) = resolve(knobs);
+    let trl = defaults::version_of(&resolved, Knob::TrlVersion).unwrap_or(1.016);
+    let sft = !matches!(resolved.str(Knob::Method), Some("grpo" | "rloo" | "ppo" | "dpo" | "kto" | "orpo" | "cpo"));
+    resolved.str(Knob::Trainer).unwrap_or("trl") == "trl" && trl >= if sft { 1.007 } else { 1.015 }
+}
+
 fn predict(job: &Job, capacity: Option<&GpuCapacity>) -> (Vec<PhaseEstimate>, Peak) {
     let phases = phases::phases(job);
     let mut peak = reserve::peak(job, &phases);

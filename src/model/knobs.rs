@@ -239,6 +239,14 @@ impl Knobs {
         }
     }
 
+    /// The same settings but one.
+    #[must_use]
+    pub fn without(&self, knob: Knob) -> Self {
+        let mut settings = self.settings.clone();
+        settings.remove(&knob);
+        Self { settings }
+    }
+
     /// Puts everything of `other` in.
     pub fn merge(&mut self, other: &Knobs) {
         for (knob, setting) in &other.settings {
