@@ -45,7 +45,8 @@ pub fn plan(case: &Case<'_>, model: Option<&Architecture>, found: &mut [Fix]) ->
     let Some(model) = known else { return without_model(case, found) };
     let (resolved, _) = memory::resolve(case.knobs);
     let resolved = evaluating(&Case { incident: case.incident, knobs: &resolved }, &model).unwrap_or(resolved);
-    let resolved = lengthened(&Case { incident: case.incident, knobs: &resolved }, case.knobs, &model).unwrap_or(resolved);
+    let resolved =
+        lengthened(&Case { incident: case.incident, knobs: &resolved }, case.knobs, &model).unwrap_or(resolved);
     let settled = &Case { incident: case.incident, knobs: &resolved };
     let guessed = case.knobs.u64(Knob::PerDeviceTrainBatchSize).is_none();
     let Some(limit) = limit(settled, &model).filter(|_| !guessed || agrees(settled, &model)) else {

@@ -75,7 +75,11 @@ fn words(trainer: &str, knob: Knob, value: &Value) -> Vec<(&'static str, String)
         (_, Knob::LoraRank) => vec![("use_peft", "true".into()), ("lora_r", text)],
         (_, Knob::SequenceLength) => one("max_length"),
         (_, Knob::Quantization) if text == "nf4" => {
-            vec![("load_in_4bit", "true".into()), ("bnb_4bit_quant_type", "nf4".into()), ("use_bnb_nested_quant", "true".into())]
+            vec![
+                ("load_in_4bit", "true".into()),
+                ("bnb_4bit_quant_type", "nf4".into()),
+                ("use_bnb_nested_quant", "true".into()),
+            ]
         }
         (_, Knob::Quantization) => on("load_in_8bit"),
         (_, Knob::Attention) => one("attn_implementation"),
@@ -140,7 +144,13 @@ mod tests {
         check("axolotl", &half, None);
         let qlora = [(Knob::Quantization, "nf4"), (Knob::LoraRank, "16")];
         check("llamafactory", &qlora, Some("--quantization_bit 4 --finetuning_type lora --lora_rank 16"));
-        check("trl", &qlora, Some("--load_in_4bit true --bnb_4bit_quant_type nf4 --use_bnb_nested_quant true --use_peft true --lora_r 16"));
+        check(
+            "trl",
+            &qlora,
+            Some(
+                "--load_in_4bit true --bnb_4bit_quant_type nf4 --use_bnb_nested_quant true --use_peft true --lora_r 16",
+            ),
+        );
     }
 
     #[test]
@@ -149,7 +159,8 @@ mod tests {
         knobs.put(Knob::Trainer, Value::Text("axolotl".into()), Origin::Set);
         knobs.put(Knob::PerDeviceTrainBatchSize, Value::Int(8), Origin::Config("a.yaml".into()));
         knobs.put(Knob::GradientAccumulationSteps, Value::Int(1), Origin::Default("transformers".into()));
-        let changes = [(Knob::PerDeviceTrainBatchSize, Value::Int(4)), (Knob::GradientAccumulationSteps, Value::Int(2))];
+        let changes =
+            [(Knob::PerDeviceTrainBatchSize, Value::Int(4)), (Knob::GradientAccumulationSteps, Value::Int(2))];
         let want = "-micro_batch_size: 8\n+micro_batch_size: 4\n+gradient_accumulation_steps: 2\n";
         assert_eq!(patch(&knobs, &changes).as_deref(), Some(want));
     }

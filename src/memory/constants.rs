@@ -45,16 +45,16 @@ pub const SPREAD_EAGER: f64 = 0.10;
 /// Reserved and unusable at the peak, by what leaves the holes: coefficients of the features of
 /// [`super::reserve::Group`], in GiB. Least squares over the runs of `tests/measured`, weighted by the device's figure.
 pub const RESERVE: [[f64; 3]; 10] = [
-    [0.16, 0.02, 0.0],  // not checkpointed: 1, allocated
-    [0.08, 0.24, 0.02], // adapters: 1, layers, weights
-    [0.14, 0.11, 0.04], // adapters on a quantised base: the same
-    [0.45, 0.44, 0.0],  // foreach step of the optimizer: 1, billions of parameters
-    [0.25, 0.29, 0.17], // all weights trained, another peak: 1, billions, layers
-    [0.9, 0.22, 0.0],   // whole logits are the peak: 1, logits
-    [0.0, 0.72, 0.0],   // the same with adapters
-    [0.05, 0.38, 0.0],  // whole logits avoided by Liger, plain trainer: 1, billions
-    [0.27, 0.0, 0.0],   // whole logits were there, but are not the peak: 1
-    [0.2, 0.75, 0.0],   // an evaluation's whole logits: 1, logits
+    [0.14, 0.027, 0.0],  // not checkpointed: 1, allocated
+    [0.07, 0.24, 0.022], // adapters: 1, layers, weights
+    [0.12, 0.13, 0.035], // adapters on a quantised base: the same
+    [0.52, 0.45, 0.0],   // foreach step of the optimizer: 1, billions of parameters
+    [0.36, 0.27, 0.11],  // all weights trained, another peak: 1, billions, layers
+    [0.85, 0.03, 0.95],  // whole logits are the peak: 1, logits, billions
+    [1.06, 0.50, 0.0],   // the same with adapters: 1, logits
+    [0.01, 0.48, 0.0],   // whole logits avoided by Liger, plain trainer: 1, billions
+    [0.35, 0.0, 0.0],    // whole logits were there, but are not the peak: 1
+    [0.2, 0.75, 0.0],    // an evaluation's whole logits: 1, logits
 ];
 /// Eager attention on top: of the scores of one layer in float32, and of whole logits where they are built.
 pub const RESERVE_EAGER: (f64, f64) = (0.8, 1.0);

@@ -157,7 +157,8 @@ fn trained(job: &Job) -> f64 {
     // With float32 weights the residual stream is float32.
     let hidden = if job.float32 && job.autocast { 26.0 } else { 16.0 };
     // Liger's norm keeps its 16-bit input and output; its MLP computes the activation again.
-    let fused = if job.fused_loss { 8.0 * h + 2.0 * i } else { 0.0 };
+    let of_heads = if m.family.starts_with("qwen3") { 2.0 * (q + kv) } else { 0.0 };
+    let fused = if job.fused_loss { 8.0 * h + 2.0 * i + of_heads } else { 0.0 };
     // Without autocast all of it is float32, and the norm's input needs no copy.
     let all_float32 = job.float32 && !job.autocast;
     let whole = match m.family.as_str() {
@@ -209,6 +210,9 @@ fn adapted(job: &Job) -> f64 {
     if job.fused_loss {
         // Liger's norm keeps its 16-bit input, its MLP computes the activation again.
         bytes -= 4.0 * h + 2.0 * i;
+        if m.family.starts_with("qwen3") {
+            bytes -= 2.0 * (q + kv);
+        }
     }
     bytes
 }

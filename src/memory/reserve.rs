@@ -44,7 +44,10 @@ pub fn features(job: &Job, largest: &PhaseEstimate) -> (Group, [f64; 3]) {
     } else if largest.id == PhaseId::Eval || !job.checkpointing {
         (Group::NotCheckpointed, [1.0, largest.bytes as f64 / GIB, 0.0])
     } else if whole_logits && largest.id == PhaseId::LogitsLoss {
-        (if lora { Group::WholeLogitsAdapters } else { Group::WholeLogits }, [1.0, logits, 0.0])
+        (
+            if lora { Group::WholeLogitsAdapters } else { Group::WholeLogits },
+            [1.0, logits, if lora { 0.0 } else { billions }],
+        )
     } else if whole_logits {
         // The step of the optimizer and the last gradients find room in what the logits left.
         (Group::BesideWholeLogits, [1.0, 0.0, 0.0])

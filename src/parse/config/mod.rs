@@ -158,7 +158,8 @@ pub fn linked(text: &str) -> Vec<String> {
 /// What the name of a DeepSpeed configuration tells where the file cannot be read: `zero3.json`, `ds_z2_config.json`.
 pub fn named_stage(file: &str) -> Option<u64> {
     let name = file.rsplit('/').next()?.to_ascii_lowercase();
-    let after = ["zero_stage", "zero-", "zero_", "zero", "_z"].iter().find_map(|word| name.split_once(word)).map(|(_, a)| a)?;
+    let after =
+        ["zero_stage", "zero-", "zero_", "zero", "_z"].iter().find_map(|word| name.split_once(word)).map(|(_, a)| a)?;
     after.chars().next()?.to_digit(10).filter(|stage| *stage <= 3).map(u64::from)
 }
 
@@ -294,17 +295,34 @@ mod tests {
         assert_eq!(named_stage("deepspeed_configs/zero2.json"), Some(2));
         assert_eq!(named_stage("examples/deepspeed/ds_z3_config.json"), Some(3));
         assert_eq!(named_stage("ds_config.json"), None);
-        let factory = "model_name_or_path: x\nfinetuning_type: full\ncutoff_len: 2048\ndisable_gradient_checkpointing: true\n";
-        check(&read("a.yaml", factory).unwrap(), &[(Knob::Trainer, "llamafactory"), (Knob::GradientCheckpointing, "false")]);
+        let factory =
+            "model_name_or_path: x\nfinetuning_type: full\ncutoff_len: 2048\ndisable_gradient_checkpointing: true\n";
         check(
-            &command("python3 -m verl.trainer.main_ppo algorithm.adv_estimator=grpo trainer.n_gpus_per_node=8 actor_rollout_ref.model.path=Qwen/Qwen2.5-7B"),
-            &[(Knob::Trainer, "verl"), (Knob::Method, "grpo"), (Knob::WorldSize, "8"), (Knob::Model, "Qwen/Qwen2.5-7B")],
+            &read("a.yaml", factory).unwrap(),
+            &[(Knob::Trainer, "llamafactory"), (Knob::GradientCheckpointing, "false")],
         );
-        check(&command("deepspeed --module openrlhf.cli.train_dpo --pretrain x"), &[(Knob::Trainer, "openrlhf"), (Knob::Method, "dpo")]);
+        check(
+            &command(
+                "python3 -m verl.trainer.main_ppo algorithm.adv_estimator=grpo trainer.n_gpus_per_node=8 actor_rollout_ref.model.path=Qwen/Qwen2.5-7B",
+            ),
+            &[
+                (Knob::Trainer, "verl"),
+                (Knob::Method, "grpo"),
+                (Knob::WorldSize, "8"),
+                (Knob::Model, "Qwen/Qwen2.5-7B"),
+            ],
+        );
+        check(
+            &command("deepspeed --module openrlhf.cli.train_dpo --pretrain x"),
+            &[(Knob::Trainer, "openrlhf"), (Knob::Method, "dpo")],
+        );
         check(&command("tune run full_finetune_single_device --config x.yaml"), &[(Knob::Trainer, "torchtune")]);
         let script = "from transformers import Trainer, TrainingArguments\nargs = TrainingArguments(output_dir='x', bf16=True)\ntrainer = Trainer(model=model, args=args, compute_metrics=metrics)\n";
         check(&read("a.py", script).unwrap(), &[(Knob::Trainer, "transformers"), (Knob::ComputeMetrics, "true")]);
-        check(&read("a.yaml", "precision: bf16-mixed\n").unwrap(), &[(Knob::Dtype, "float32"), (Knob::Autocast, "bfloat16")]);
+        check(
+            &read("a.yaml", "precision: bf16-mixed\n").unwrap(),
+            &[(Knob::Dtype, "float32"), (Knob::Autocast, "bfloat16")],
+        );
         check(&read("a.yaml", "dtype: auto\n").unwrap(), &[(Knob::Dtype, "bfloat16")]);
     }
 

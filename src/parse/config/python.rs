@@ -41,7 +41,11 @@ pub fn settings(text: &str) -> Vec<(String, Value)> {
         Value::guess(raw)
     };
     let mut all = Vec::new();
-    let of_trl = CALLS.captures_iter(text).any(|c| c.name("name").is_some_and(|n| n.as_str().ends_with("Config") && !n.as_str().starts_with("Lora") && !n.as_str().starts_with("BitsAnd")));
+    let of_trl = CALLS.captures_iter(text).any(|c| {
+        c.name("name").is_some_and(|n| {
+            n.as_str().ends_with("Config") && !n.as_str().starts_with("Lora") && !n.as_str().starts_with("BitsAnd")
+        })
+    });
     for call in CALLS.captures_iter(text) {
         let (Some(whole), Some(name)) = (call.get(0), call.name("name")) else { continue };
         let body = arguments(&text[whole.end()..]);
