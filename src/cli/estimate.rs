@@ -56,10 +56,9 @@ pub fn run(args: &EstimateArgs) -> Result<ExitCode> {
     Ok(ExitCode::from(match estimate.verdict {
         Verdict::Fits => 0,
         Verdict::DoesNotFit => 1,
+        Verdict::Unknown if estimate.gpu.is_none() => 0,
         // Asked whether it fits, and nobody can say.
-        Verdict::Unknown if estimate.gpu.is_some() => 3,
-        Verdict::Unknown => 0,
-        Verdict::Tight => 3,
+        Verdict::Unknown | Verdict::Tight => 3,
     }))
 }
 

@@ -1,6 +1,6 @@
 //! The least costly set of changes that is predicted to fit.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt::Write};
 
 use crate::{
     memory::{self, models},
@@ -55,7 +55,7 @@ pub fn plan(case: &Case<'_>, model: Option<&Architecture>, found: &mut [Fix]) ->
     let before = used(&model, settled.knobs, &limit).0;
     // One GPU alone has nobody to share with.
     let alone = resolved.u64(Knob::WorldSize).unwrap_or(1) <= 1;
-    for fix in found.iter_mut().filter(|fix| !fix.changes.is_empty() && !(alone && fix.id == "zero_fsdp")) {
+    for fix in found.iter_mut().filter(|fix| !fix.changes.is_empty() && (!alone || fix.id != "zero_fsdp")) {
         let mut knobs = resolved.clone();
         for change in &fix.changes {
             knobs.put(change.knob, change.to.clone(), Origin::Set);
@@ -75,11 +75,11 @@ pub fn plan(case: &Case<'_>, model: Option<&Architecture>, found: &mut [Fix]) ->
     let (after, verdict) = used(&model, &knobs, &limit);
     let mut note = format!("predicted {} of {}", Bytes(after as u64), Bytes(limit.bytes as u64));
     if (limit.correction - 1.0).abs() > 0.001 {
-        note += &format!(", times {:.2} for what the message measured", limit.correction);
+        let _ = write!(note, ", times {:.2} for what the message measured", limit.correction);
     }
     let length = if resolved.value(Knob::PromptLength).is_some() { Knob::PromptLength } else { Knob::SequenceLength };
     if let Some(setting) = resolved.setting(length).filter(|s| matches!(s.origin, Origin::Assumed(_))) {
-        note += &format!("; {} of about {} tokens explain what was in use", length.as_str(), setting.value);
+        let _ = write!(note, "; {} of about {} tokens explain what was in use", length.as_str(), setting.value);
     }
     if guessed {
         note += "; batch and lengths are the trainer's defaults, which agree with the message: --config makes it sure";
@@ -340,7 +340,8 @@ mod tests {
         incident.numbers.free_bytes = Some(125 << 20);
         incident.numbers.allocated_bytes = Some(134_216 << 20);
         let case = Case { incident: &incident, knobs: &knobs };
-        let mut fixes = super::super::fixes::fixes(&case, &["activations"]);
+        let causes = crate::diagnose::causes::judge(&case);
+        let mut fixes = crate::diagnose::fixes::fixes(&case, &causes);
         let plan = plan(&case, None, &mut fixes).unwrap();
         assert!(
             ["gradient_checkpointing", "per_device_train_batch_size"].iter().any(|k| plan.changes.contains_key(k)),

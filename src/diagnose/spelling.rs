@@ -112,10 +112,8 @@ pub fn patch(knobs: &Knobs, changes: &[(Knob, Value)]) -> Option<String> {
     for (knob, value) in changes {
         // What the file does not say cannot be taken out of it.
         let before = knobs.setting(*knob).filter(|s| !matches!(s.origin, Origin::Default(_) | Origin::Assumed(_)));
-        if let Some(before) = before {
-            if let Some((name, old)) = words(&trainer, *knob, &before.value).last() {
-                let _ = writeln!(lines, "-{name}: {old}");
-            }
+        if let Some((name, old)) = before.and_then(|b| words(&trainer, *knob, &b.value).pop()) {
+            let _ = writeln!(lines, "-{name}: {old}");
         }
         for (name, new) in words(&trainer, *knob, value) {
             let _ = writeln!(lines, "+{name}: {new}");

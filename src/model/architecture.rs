@@ -159,8 +159,7 @@ impl Architecture {
             "gemma3" | "gemma3_text" => 4 * h + 2 * d,
             "olmo" => 0,
             "olmo2" | "olmoe" => q + kv + 2 * h,
-            "glm4" => q + 2 * kv + 4 * h,
-            "stablelm" => q + 2 * kv + 4 * h,
+            "glm4" | "stablelm" => q + 2 * kv + 4 * h,
             "gpt2" | "gpt_neox" | "opt" | "bloom" | "starcoder2" => biases + 4 * h,
             "phi" => biases + 2 * h,
             // Biases of attention, router and experts, and one sink a head.

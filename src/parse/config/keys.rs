@@ -251,11 +251,10 @@ pub fn put(knobs: &mut Knobs, key: &str, value: &Value, origin: &Origin) {
             _ => value.clone(),
         },
         Knob::Dtype => match value.as_str().map(|d| d.trim_start_matches("torch.").to_ascii_lowercase()).as_deref() {
-            Some("bf16" | "bfloat16") => text("bfloat16"),
+            // `auto` is the type the weights were saved in: bfloat16 for nearly all models of today.
+            Some("bf16" | "bfloat16" | "auto") => text("bfloat16"),
             Some("fp32" | "float32" | "float") => text("float32"),
             Some("fp16" | "float16" | "half") => text("float16"),
-            // The type the weights were saved in: bfloat16 for nearly all models of today.
-            Some("auto") => text("bfloat16"),
             _ => return,
         },
         Knob::Attention => match value.as_str() {

@@ -91,6 +91,10 @@ pub fn command(text: &str) -> Knobs {
     let mut at = 0;
     while let Some(word) = words.get(at) {
         at += 1;
+        // `--module NAME` starts a program.
+        if word == "--module" {
+            continue;
+        }
         if let Some(flag) = word.strip_prefix("--") {
             let (name, value) = if let Some((name, value)) = flag.split_once('=') {
                 (name, Value::guess(value))
