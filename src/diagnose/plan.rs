@@ -66,6 +66,9 @@ pub fn plan(case: &Case<'_>, model: Option<&Architecture>, found: &mut [Fix]) ->
         fix.verdict = verdict;
     }
     let chosen = search(settled, &model, &limit)?;
+    // Settings that name no trainer are read as TRL's.
+    let mut told = resolved.clone();
+    told.put(Knob::Trainer, Value::Text("trl".into()), Origin::Assumed("no trainer is named".into()));
     let mut knobs = resolved.clone();
     let mut changes = BTreeMap::new();
     for (knob, value) in &chosen {
@@ -88,8 +91,8 @@ pub fn plan(case: &Case<'_>, model: Option<&Architecture>, found: &mut [Fix]) ->
         changes,
         predicted_peak_bytes: Some(after as u64),
         verdict,
-        command: spelling::command(&resolved, &chosen),
-        config_patch: spelling::patch(&resolved, &chosen),
+        command: spelling::command(&told, &chosen),
+        config_patch: spelling::patch(&told, &chosen),
         note: Clean::new(&note),
     })
 }

@@ -26,12 +26,12 @@ fn style(trainer: &str) -> Style {
     }
 }
 
-/// Names and values that a trainer has for a setting; none where it has no such setting.
-fn words(trainer: &str, knob: Knob, value: &Value) -> Vec<(&'static str, String)> {
+/// Names and values that a trainer has for a setting; `None` where it has no such setting.
+fn words(trainer: &str, knob: Knob, value: &Value) -> Option<Vec<(&'static str, String)>> {
     let text = value.to_string();
     let one = |key: &'static str| vec![(key, text.clone())];
     let on = |key: &'static str| vec![(key, "true".to_string())];
-    match (trainer, knob) {
+    Some(match (trainer, knob) {
         ("axolotl", Knob::PerDeviceTrainBatchSize) => one("micro_batch_size"),
         ("axolotl", Knob::SequenceLength) => one("sequence_len"),
         ("axolotl", Knob::Optimizer) => one("optimizer"),
@@ -68,8 +68,13 @@ fn words(trainer: &str, knob: Knob, value: &Value) -> Vec<(&'static str, String)
         ("verl", Knob::FusedLoss) => one("actor_rollout_ref.model.use_fused_kernels"),
         ("verl", Knob::Dtype) => vec![("actor_rollout_ref.actor.fsdp_config.model_dtype", "bf16".into())],
         ("verl", Knob::OffloadOptimizer) => one("actor_rollout_ref.actor.fsdp_config.optimizer_offload"),
-        // verl divides its mini-batch by itself, and torchtune's recipe decides what it loads.
-        ("verl" | "torchtune", _) => Vec::new(),
+        // verl divides its mini-batch by itself.
+        ("verl", Knob::GradientAccumulationSteps) => Vec::new(),
+        // Not a setting of the trainer: the environment's, the launcher's, the recipe's.
+        ("verl" | "torchtune", _)
+        | (_, Knob::AllocConf | Knob::ZeroStage | Knob::OffloadOptimizer | Knob::OffloadParam) => {
+            return None;
+        }
         (_, Knob::Optimizer) => one("optim"),
         (_, Knob::FusedLoss) => one("use_liger_kernel"),
         (_, Knob::LoraRank) => vec![("use_peft", "true".into()), ("lora_r", text)],
@@ -85,37 +90,54 @@ fn words(trainer: &str, knob: Knob, value: &Value) -> Vec<(&'static str, String)
         (_, Knob::Attention) => one("attn_implementation"),
         (_, Knob::ReferenceModel) => on("precompute_ref_log_probs"),
         (_, other) => vec![(other.as_str(), text)],
-    }
+    })
 }
 
-fn trainer(knobs: &Knobs) -> String {
-    knobs.str(Knob::Trainer).unwrap_or("trl").to_ascii_lowercase()
+/// The trainer, where something said which it is and its words are known.
+fn trainer(knobs: &Knobs) -> Option<String> {
+    let trainer = knobs.str(Knob::Trainer)?.to_ascii_lowercase();
+    let known = ["trl", "transformers", "axolotl", "llamafactory", "torchtune", "verl"];
+    known.contains(&trainer.as_str()).then_some(trainer)
 }
 
-/// The changes as words of the trainer's command line; `None` where it is told by a file alone.
+/// The variable of the environment that sets the allocator; what is left for the trainer.
+fn environment(changes: &[(Knob, Value)]) -> (Option<String>, Vec<&(Knob, Value)>) {
+    let variable = changes.iter().find(|(knob, _)| *knob == Knob::AllocConf);
+    let variable = variable.map(|(_, value)| format!("PYTORCH_CUDA_ALLOC_CONF={value}"));
+    (variable, changes.iter().filter(|(knob, _)| *knob != Knob::AllocConf).collect())
+}
+
+/// The changes as words of a command line; `None` where they are told by a file alone, or not all of them can be said.
 pub fn command(knobs: &Knobs, changes: &[(Knob, Value)]) -> Option<Clean> {
-    let trainer = trainer(knobs);
-    let style = style(&trainer);
-    let all = changes.iter().flat_map(|(knob, value)| words(&trainer, *knob, value));
-    let typed: Vec<String> = match style {
-        Style::Flags => all.map(|(name, value)| format!("--{name} {value}")).collect(),
-        Style::Overrides => all.map(|(name, value)| format!("{name}={value}")).collect(),
-        Style::File => Vec::new(),
-    };
+    let (variable, settings) = environment(changes);
+    let mut typed: Vec<String> = variable.into_iter().collect();
+    if !settings.is_empty() {
+        let trainer = trainer(knobs)?;
+        let style = style(&trainer);
+        for (knob, value) in settings {
+            let own = words(&trainer, *knob, value)?;
+            match style {
+                Style::Flags => typed.extend(own.into_iter().map(|(name, value)| format!("--{name} {value}"))),
+                Style::Overrides => typed.extend(own.into_iter().map(|(name, value)| format!("{name}={value}"))),
+                Style::File => return None,
+            }
+        }
+    }
     (!typed.is_empty()).then(|| Clean::new(&typed.join(" ")))
 }
 
-/// The changes as lines to take out of a configuration file and to put in.
+/// The changes as lines to take out of a configuration file and to put in; `None` where not all of them stand in one.
 pub fn patch(knobs: &Knobs, changes: &[(Knob, Value)]) -> Option<String> {
-    let trainer = trainer(knobs);
+    let (_, settings) = environment(changes);
+    let trainer = trainer(knobs)?;
     let mut lines = String::new();
-    for (knob, value) in changes {
+    for (knob, value) in settings {
         // What the file does not say cannot be taken out of it.
         let before = knobs.setting(*knob).filter(|s| !matches!(s.origin, Origin::Default(_) | Origin::Assumed(_)));
-        if let Some((name, old)) = before.and_then(|b| words(&trainer, *knob, &b.value).pop()) {
+        if let Some((name, old)) = before.and_then(|b| words(&trainer, *knob, &b.value)?.pop()) {
             let _ = writeln!(lines, "-{name}: {old}");
         }
-        for (name, new) in words(&trainer, *knob, value) {
+        for (name, new) in words(&trainer, *knob, value)? {
             let _ = writeln!(lines, "+{name}: {new}");
         }
     }
@@ -140,6 +162,11 @@ mod tests {
         check("torchtune", &half, Some("batch_size=4 gradient_accumulation_steps=2"));
         check("verl", &half, Some("actor_rollout_ref.actor.ppo_micro_batch_size_per_gpu=4"));
         check("axolotl", &half, None);
+        // What is no trainer of ours is told nothing; nor is half of a change.
+        check("vllm", &half, None);
+        check("trl", &[(Knob::ZeroStage, "3")], None);
+        let segments = [(Knob::AllocConf, "expandable_segments:True")];
+        check("vllm", &segments, Some("PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True"));
         let qlora = [(Knob::Quantization, "nf4"), (Knob::LoraRank, "16")];
         check("llamafactory", &qlora, Some("--quantization_bit 4 --finetuning_type lora --lora_rank 16"));
         check(
