@@ -8,6 +8,7 @@ pub mod diagnose;
 mod dialects;
 mod doctor;
 mod estimate;
+mod explain;
 mod export;
 pub mod frame;
 mod gzip;
@@ -57,11 +58,7 @@ pub enum Command {
     Config(config::ConfigArgs),
     Doctor(doctor::DoctorArgs),
     Dialects(dialects::DialectsArgs),
-    /// Explain a fix in prose; without an id, list them
-    Explain {
-        /// Id of a fix, such as fused_optimizer
-        id: Option<String>,
-    },
+    Explain(explain::ExplainArgs),
     Snapshot(snapshot::SnapshotArgs),
     Run(run::RunArgs),
     Attach(attach::AttachArgs),
@@ -115,7 +112,7 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
             Command::Config(_)
                 | Command::Dialects(_)
                 | Command::Doctor(_)
-                | Command::Explain { .. }
+                | Command::Explain(_)
                 | Command::Estimate(_)
                 | Command::NvmlHelper { .. }
                 | Command::ExecChild { .. }
@@ -131,15 +128,7 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         Some(Command::Watch(args)) => watch::run(&args),
         Some(Command::Demo(args)) => demo::run(&args),
         Some(Command::Diagnose(args)) => diagnose::run(&args),
-        Some(Command::Explain { id: None }) => {
-            let all: Vec<String> =
-                crate::diagnose::fixes::SPECS.iter().map(|s| format!("{:<30} {}", s.id, s.title)).collect();
-            print(&(all.join("\n") + "\n"))
-        }
-        Some(Command::Explain { id: Some(id) }) => match report::explain(&id) {
-            Some(text) => print(&text),
-            None => anyhow::bail!("nothing is known by the id '{}'; `oomph explain` lists the ids", Clean::new(&id)),
-        },
+        Some(Command::Explain(args)) => explain::run(&args),
         Some(Command::Config(args)) => config::run(&args),
         Some(Command::Doctor(args)) => doctor::run(&args),
         Some(Command::Dialects(args)) => dialects::run(&args),

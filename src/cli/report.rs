@@ -205,8 +205,7 @@ pub fn list(out: &mut String, number: usize, fix: &Fix, knobs: &Knobs, width: us
         _ => String::new(),
     };
     let _ = writeln!(out, "  {number}. {}{}", paint.bold(fix.title.as_str()), predicted);
-    let trainer = knobs.str(Knob::Trainer);
-    if let Some((framework, how)) = fixes::spec(fix.id).and_then(|s| fixes::how(s, trainer)) {
+    if let Some((framework, how)) = fixes::how(fix, knobs) {
         wrap(out, "     ", &format!("{framework}: {how}"), width, 7);
     }
     if let [first, second] = fix.changes.as_slice()
@@ -267,22 +266,4 @@ pub fn cut(text: &str, width: usize) -> String {
 /// The report for an issue tracker: secrets, user names and home folders taken out.
 pub fn markdown(diagnosis: &Diagnosis, knobs: &Knobs) -> String {
     crate::model::redact::block(&crate::ui::report::markdown(diagnosis, knobs))
-}
-
-/// What `oomph explain ID` prints.
-pub fn explain(id: &str) -> Option<String> {
-    let spec = fixes::spec(id)?;
-    let mut out = format!("{} ({})\n\nWhat it changes\n  {}\n", spec.title, spec.id, spec.title);
-    let _ = write!(
-        out,
-        "\nWhy it helps\n  {}\n\nCost\n  {}\n\nWhen not\n  {}\n\nHow\n",
-        spec.why, spec.cost, spec.when_not
-    );
-    for (framework, how) in spec.how {
-        let _ = writeln!(out, "  {framework:<14} {how}");
-    }
-    for command in spec.commands {
-        let _ = writeln!(out, "  {}", Clean::new(command));
-    }
-    Some(out)
 }

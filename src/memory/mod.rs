@@ -5,7 +5,7 @@
 //! `models.jsonl`.
 
 pub mod constants;
-mod defaults;
+pub mod defaults;
 mod job;
 pub mod models;
 mod phases;

@@ -7,7 +7,7 @@ use crate::{
     model::{
         Bytes,
         failure::{Diagnosis, Failure, Fix, PhaseId, Verdict},
-        knobs::{Knob, Knobs},
+        knobs::Knobs,
     },
 };
 
@@ -53,8 +53,7 @@ pub fn cause_words(id: &str) -> &str {
 
 /// Everything that a fix wants typed, a line each: in the user's framework, else in plain PyTorch's words.
 pub fn words_of(fix: &Fix, knobs: &Knobs) -> Vec<String> {
-    let typed = fixes::spec(fix.id).and_then(|spec| fixes::how(spec, knobs.str(Knob::Trainer)));
-    typed.map(|(_, how)| how.to_string()).into_iter().chain(fix.commands.iter().map(ToString::to_string)).collect()
+    fixes::how(fix, knobs).map(|(_, how)| how).into_iter().chain(fix.commands.iter().map(ToString::to_string)).collect()
 }
 
 /// What the chosen fixes want typed; without a choice, the plan's command, else the first fix.

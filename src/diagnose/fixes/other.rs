@@ -1,0 +1,38 @@
+//! # What the message itself asks for
+//!
+//! ## What it changes
+//! A setting of the program that failed, which no trainer has a name for.
+//!
+//! ## Why it helps
+//! Each runtime has its own lever: a share of the card, layers on the GPU, a limit that somebody set.
+//!
+//! ## Cost
+//! as the setting says
+//!
+//! ## When not
+//! the message asks for nothing
+
+use super::{Case, NOTHING, Spec};
+
+pub(super) const SPEC: Spec = Spec { id: "other", source: include_str!("other.rs"), ..NOTHING };
+
+/// What the runtime's own setting is, by the message's kind.
+pub(super) fn asked(case: &Case<'_>) -> Option<&'static str> {
+    Some(match case.incident.kind.as_str() {
+        "vllm.kv.no_blocks" | "vllm.kv.max_seq_len" | "vllm.kv.need_gib" => {
+            "raise gpu_memory_utilization: at the start vLLM needs a larger share, not a smaller one"
+        }
+        "vllm.startup.sampler" => "lower --max-num-seqs (256 sequences at once is the default)",
+        "sglang.mem_fraction" => "raise --mem-fraction-static at start-up; lower it for failures while serving",
+        "ggml.cuda_alloc" => "fewer layers on the GPU (-ngl), a smaller quantisation, a shorter context (-c)",
+        "jax.xla.resource_exhausted" => {
+            "XLA_PYTHON_CLIENT_PREALLOCATE=false; jax.checkpoint (remat) on the layers; shard the batch"
+        }
+        "ray.oom_task" | "ray.oom_raylet" => "fewer actors on the node, or RAY_memory_usage_threshold",
+        "torch.mps" => "PYTORCH_MPS_HIGH_WATERMARK_RATIO=0.0 lifts the cap, at the risk of swapping",
+        _ if case.incident.numbers.allowed_bytes.is_some() => {
+            "the limit is the process's own: torch.cuda.set_per_process_memory_fraction (or per_process_memory_fraction in the allocator's settings); raise or drop it if the rest of the card is yours"
+        }
+        _ => return None,
+    })
+}
