@@ -129,14 +129,12 @@ fn engine(case: &Case<'_>) -> bool {
 /// Without what the settings leave no room for or what cannot stand beside them; what the framework has no setting for,
 /// and what excludes a better fix, at the end.
 fn settle(case: &Case<'_>, ids: &[&'static str]) -> Vec<&'static str> {
-    let trainer = case.knobs.str(Knob::Trainer);
     let known: Vec<&'static Spec> = ids.iter().filter_map(|id| spec(id)).collect();
     let may = known.into_iter().filter(|s| (s.applies)(case) && !s.conflicts.iter().any(|c| (c.now)(case)));
     let (mut first, mut last): (Vec<&'static Spec>, Vec<&'static Spec>) = (Vec::new(), Vec::new());
     for fix in may {
         let excluded = first.iter().any(|better| better.excludes(fix.id) || fix.excludes(better.id));
-        let unknown_there = trainer.is_some_and(|t| fix.lacks(t, case.knobs));
-        if excluded || unknown_there { last.push(fix) } else { first.push(fix) }
+        if excluded || fix.is_lacking(case.knobs) { last.push(fix) } else { first.push(fix) }
     }
     first.iter().chain(&last).map(|s| s.id).collect()
 }

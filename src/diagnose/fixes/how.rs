@@ -162,7 +162,11 @@ fn fill(text: &str, changes: &[(Knob, Value)]) -> String {
         let knob = field.and_then(|(name, word)| Some((name.parse::<Knob>().ok()?, word)));
         if let (Some((knob, word)), Some(end)) = (knob, end) {
             let value = changes.iter().find(|(changed, _)| *changed == knob).map(|(_, value)| value.to_string());
-            out.push_str(value.as_deref().unwrap_or(word));
+            match value {
+                Some(value) => out.push_str(&value),
+                None if word.starts_with(|c: char| c.is_ascii_digit()) => out.push_str(word),
+                None => out.extend(["<", word, ">"]),
+            }
             rest = &rest[end + 1..];
         } else {
             // A brace of JSON or YAML.
@@ -201,7 +205,7 @@ mod tests {
         check("trl", Some("1.16.0"), &[], Some(Err("always")));
         check("trl", None, &[], Some(Ok("new: true (TRL 0.25 to before 1.15; TRL 0.17 to before 0.25: old: true)")));
         check("trl", Some("0.1.0"), &[], None);
-        check("axolotl", None, &[], Some(Ok("{\"a\": {b: half}}")));
+        check("axolotl", None, &[], Some(Ok("{\"a\": {b: <half>}}")));
         check("axolotl", None, &[(Knob::PerDeviceTrainBatchSize, Value::Int(4))], Some(Ok("{\"a\": {b: 4}}")));
         check("verl", None, &[], None);
     }

@@ -103,9 +103,10 @@ impl Spec {
         self.conflicts.iter().any(|c| c.fixes.contains(&id))
     }
 
-    /// Whether this framework has no such setting.
-    fn lacks(&self, framework: &str, knobs: &Knobs) -> bool {
-        let rows = rows(self.how, framework, knobs);
+    /// Whether the job's own framework has no such setting.
+    fn is_lacking(&self, knobs: &Knobs) -> bool {
+        let own = knobs.str(Knob::Trainer).filter(|trainer| !is_plain(trainer));
+        let rows: Vec<&How> = own.map(|trainer| rows(self.how, trainer, knobs)).unwrap_or_default();
         !rows.is_empty() && rows.iter().all(|row| !row.has)
     }
 }
@@ -159,18 +160,34 @@ fn fix(case: &Case<'_>, spec: &'static Spec) -> Fix {
 pub fn how(fix: &Fix, knobs: &Knobs) -> Option<(&'static str, String)> {
     let spec = spec(fix.id)?;
     let changes: Vec<(Knob, Value)> = fix.changes.iter().map(|c| (c.knob, c.to.clone())).collect();
-    let of = |framework: &'static str| Some((framework, how::typed(spec.how, framework, knobs, &changes)?));
-    let trainer = knobs.str(Knob::Trainer).and_then(|t| FRAMEWORKS.iter().copied().find(|f| *f == t));
-    // Where no framework is known, what plain PyTorch types is true for all of them.
-    let found = match trainer {
-        Some(own) => of(own).or_else(|| of("transformers")).or_else(|| of("pytorch")),
-        None => of("pytorch").filter(|(_, typed)| typed.is_ok()).or_else(|| of("transformers")),
-    };
-    let found = found.or_else(|| FRAMEWORKS.iter().copied().find_map(of));
+    let all = speaks(knobs).into_iter().chain(FRAMEWORKS.iter().copied());
+    let typed: Vec<_> = all.filter_map(|f| Some((f, how::typed(spec.how, f, knobs, &changes)?))).collect();
+    // That the job's own trainer has no such setting is an answer; that what it is built on has none is not.
+    let own = typed.first().filter(|(f, _)| knobs.str(Knob::Trainer) == Some(f) && !is_plain(f));
+    let found = own.or_else(|| typed.iter().find(|(_, typed)| typed.is_ok())).or(typed.first()).cloned();
     match found? {
         (framework, Ok(typed)) => Some((framework, typed)),
         (framework, Err(instead)) => Some((framework, format!("no such setting: {instead}"))),
     }
+}
+
+/// Frameworks in whose words the job is spoken to, the best first.
+fn speaks(knobs: &Knobs) -> Vec<&'static str> {
+    let trainer = knobs.str(Knob::Trainer).and_then(|t| FRAMEWORKS.iter().copied().find(|f| *f == t));
+    let method = knobs.value(Knob::Method).is_some();
+    match trainer {
+        Some(own) if !is_plain(own) => vec![own, "transformers", "pytorch"],
+        // Settings that name a method and no trainer are read as TRL's.
+        _ if method => vec!["trl", "transformers", "pytorch"],
+        Some("transformers") => vec!["transformers", "pytorch"],
+        // Where no framework is known, what plain PyTorch types is true for all of them.
+        _ => vec!["pytorch", "transformers"],
+    }
+}
+
+/// What other trainers are built on: a log that names it may be of any of them.
+fn is_plain(framework: &str) -> bool {
+    matches!(framework, "transformers" | "pytorch")
 }
 
 /// The micro-batch halved `times`, the effective batch kept by accumulation. A GRPO batch stays divisible by its
