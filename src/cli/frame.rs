@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use crate::{
-    model::{Bytes, Clean, event::HostSample, gpu::GpuProcess, metric::number_to_json},
+    model::{Bytes, Clean, event::HostSample, gpu::{GpuProcess, Listed}, metric::number_to_json},
     session::{Session, gpus::Gpu},
 };
 
@@ -130,6 +130,7 @@ fn gpu(gpu: &Gpu) -> Value {
             "memory_used_bytes": bytes(&m.memory_used),
         })).collect::<Vec<_>>(),
         "xids": gpu.xids.iter().map(|(at, number)| json!({ "at": at.to_string(), "xid": number })).collect::<Vec<_>>(),
+        "unexplained_bytes": (s.listed != Listed::Partly).then(|| gpu.stray.lasting().0),
         "processes": s.processes.iter().map(process).collect::<Vec<_>>(),
         "refused": s.refused.iter().map(|(what, why)| json!({
             "figure": what, "reason": Clean::new(why).as_str(),

@@ -76,6 +76,8 @@ pub struct GpuSample {
     /// Errors (Xid) that the driver reported since the last sample.
     pub xids: Vec<u64>,
     pub processes: Vec<GpuProcess>,
+    /// How far `processes` are all that can explain `memory_used`.
+    pub listed: Listed,
     /// Figures that this driver or card refuses, with the reason: (figure, reason).
     pub refused: Vec<(Cow<'static, str>, String)>,
 }
@@ -116,6 +118,19 @@ pub struct MigInstance {
     pub name: Clean,
     pub memory_total: Option<Bytes>,
     pub memory_used: Option<Bytes>,
+}
+
+/// Whether a card's list of processes tells of everything that holds its memory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Listed {
+    /// Others may hold memory too: they are of another container or instance, were refused, or came without a figure.
+    #[default]
+    Partly,
+    /// All of them, each with its figure, but as of an earlier look than the memory in use.
+    Earlier,
+    /// All of them, each with its figure, asked right after the memory in use.
+    Wholly,
 }
 
 /// A process that holds memory on a GPU.

@@ -9,7 +9,10 @@ use crate::model::{
     gpu::{GpuReading, GpuSample},
 };
 
-use super::{holders::Peak, xid};
+use super::{
+    holders::{Peak, Stray},
+    xid,
+};
 
 /// Samples of memory kept for each GPU.
 const KEEP: usize = 14_400;
@@ -41,6 +44,8 @@ pub struct Gpu {
     pub peak_used: Option<Bytes>,
     /// When that was, and who held it.
     pub at_peak: Option<Peak>,
+    /// Memory that no process explains.
+    pub stray: Stray,
     /// Memory used and utilisation over time.
     pub history: VecDeque<(Timestamp, Option<Bytes>, Option<u32>)>,
     /// Errors that the driver reported of it (Xid), and when; the newest last.
@@ -147,6 +152,7 @@ impl Gpu {
     fn forget(&mut self, why: &str) {
         let GpuSample { uuid, index, name, pci_bus_id, lost, memory_total, power_limit_w, .. } =
             std::mem::take(&mut self.latest);
+        self.stray = Stray::default();
         let refused = vec![("figures".into(), why.to_string())];
         self.latest = GpuSample {
             uuid,
@@ -212,6 +218,7 @@ impl Gpus {
                     if gpu.history.len() > KEEP {
                         gpu.history.pop_front();
                     }
+                    gpu.stray.look(at, &sample);
                     gpu.latest = sample;
                 }
             }

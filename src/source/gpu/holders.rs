@@ -61,6 +61,8 @@ pub struct Holders {
     proc: PathBuf,
     /// The driver's pids are those of the host, and this is a container.
     foreign: bool,
+    /// Under Windows the driver tells of memory, but not who holds it.
+    under_windows: bool,
     known: BTreeMap<u32, (u64, GpuProcess)>,
 }
 
@@ -68,7 +70,14 @@ impl Holders {
     pub fn of_this_machine() -> Self {
         // The number of the first pid namespace of a Linux system, where the driver's pids are ours.
         let own = std::fs::read_link("/proc/self/ns/pid").is_ok_and(|l| l.to_string_lossy() == "pid:[4026531836]");
-        Self { proc: "/proc".into(), foreign: !own, known: BTreeMap::new() }
+        let system = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+        let under_windows = system.to_ascii_lowercase().contains("microsoft");
+        Self { proc: "/proc".into(), foreign: !own, under_windows, known: BTreeMap::new() }
+    }
+
+    /// Whether the driver lists every process here, and not only those of this container.
+    pub fn sees_all(&self) -> bool {
+        !self.foreign && !self.under_windows
     }
 
     /// One entry of the driver's list.
@@ -224,7 +233,7 @@ mod tests {
         put(20, "torchrun", 10, "");
         put(31, "python", 20, "RANK=0\0LOCAL_RANK=0\0SECRET_TOKEN=x\0");
         put(32, "python", 20, "RANK=1\0");
-        let mut holders = Holders { proc: folder.path().into(), foreign: false, known: BTreeMap::new() };
+        let mut holders = Holders { proc: folder.path().into(), foreign: false, under_windows: false, known: BTreeMap::new() };
         let first = holders.who(31);
         assert_eq!((first.rank, first.parents.as_slice(), first.job()), (Some(0), &[20][..], 20));
         assert_eq!(first.launcher.as_ref().unwrap().as_str(), "torchrun");

@@ -11,7 +11,7 @@ use nvml_wrapper::{Device, EventSet, Nvml, bitmasks::event::EventTypes, enums::e
 use crate::{
     model::{
         Bytes,
-        gpu::{GpuProcess, GpuReading, GpuSample, MigInstance},
+        gpu::{GpuProcess, GpuReading, GpuSample, Listed, MigInstance},
     },
     source::pace::Pace,
 };
@@ -25,8 +25,12 @@ use super::{
 
 /// Figures that hardly move are asked this seldom.
 const SLOW: Duration = Duration::from_secs(10);
-/// Who holds memory is asked this seldom, however often the rest is looked at.
-const WHO: Duration = Duration::from_secs(1);
+/// Who holds memory is asked this seldom, however often the rest is looked at: each second, and clocks are not exact.
+const WHO: Duration = Duration::from_millis(900);
+/// Cards whose memory the system uses for pages of its own, of any program: their processes do not explain it.
+const SHARED_WITH_SYSTEM: [&str; 4] = ["GH200", "GB200", "GB300", "GB10"];
+/// The program that computes in the name of others, whose memory the driver may not tell apart.
+const MPS: &str = "nvidia-cuda-mps";
 /// A lost GPU is looked for again this seldom: asking one can hold up the driver.
 const LOST: Duration = Duration::from_secs(10);
 /// Events taken at one look.
@@ -176,12 +180,13 @@ impl<'a> Reader<'a> {
             Ok(_) => s.refused.push(("memory".into(), "the driver's figures contradict each other".into())),
             Err(error) => s.refused.push(("memory".into(), reason(&error))),
         }
+        // Right behind the memory, for the two are compared.
+        card.ask_who(&mut self.holders, &mut s);
         figures::fast(&card.device, &mut s)?;
         card.rates.fill(&mut s);
         if s.mig_enabled == Some(true) {
             card.divide(&mut s);
         }
-        card.ask_who(&mut self.holders, &mut s);
         self.lost.remove(&index);
         let who = |s: &GpuSample| (s.uuid.clone(), s.name.clone(), s.pci_bus_id.clone());
         let (uuid, name, pci_bus_id) = who(&s);
@@ -242,7 +247,8 @@ impl<'a> Card<'a> {
     /// Who holds memory on it: those that compute, and those that only draw.
     fn ask_who(&mut self, holders: &mut Holders, s: &mut GpuSample) {
         let is_old = |(asked, _): &(Option<Instant>, _), age| asked.is_none_or(|at: Instant| at.elapsed() >= age);
-        if is_old(&self.compute, WHO) {
+        let is_fresh = is_old(&self.compute, WHO);
+        if is_fresh {
             let found = self.device.running_compute_processes();
             let found = found.map(|all| all.iter().map(|p| holders.process(p, false)).collect());
             self.compute = (Some(Instant::now()), found.map_err(|error| reason(&error)));
@@ -264,6 +270,18 @@ impl<'a> Card<'a> {
             }
             Err(why) => s.refused.push(("graphics processes".into(), why.clone())),
         }
+        let hides_some = |p: &GpuProcess| {
+            p.used.is_none() || p.foreign || p.name.as_ref().is_some_and(|name| name.as_str().starts_with(MPS))
+        };
+        let is_shared = SHARED_WITH_SYSTEM.iter().any(|name| s.name.as_str().contains(name));
+        s.listed = match () {
+            // Of a divided card each sees its own instance.
+            () if !holders.sees_all() || s.mig_enabled == Some(true) || is_shared => Listed::Partly,
+            () if self.compute.1.is_err() || self.graphics.1.is_err() => Listed::Partly,
+            () if s.processes.iter().any(hides_some) => Listed::Partly,
+            () if is_fresh => Listed::Wholly,
+            () => Listed::Earlier,
+        };
     }
 }
 

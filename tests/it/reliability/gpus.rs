@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use oomph::model::gpu::{GpuReading, GpuSample};
+use oomph::model::gpu::{GpuReading, GpuSample, Listed};
 
 use super::{
     count, has, oomph,
@@ -420,6 +420,7 @@ fn pids_of_the_host_are_no_pids_of_a_container() {
         let Ok(GpuReading::Samples(samples)) = serde_json::from_str::<GpuReading>(line) else { continue };
         for process in &samples[0].processes {
             seen += 1;
+            assert_eq!(samples[0].listed, Listed::Partly);
             assert!(
                 process.foreign && process.name.is_none() && process.command.is_none() && process.user.is_none(),
                 "{process:?}"
@@ -428,6 +429,36 @@ fn pids_of_the_host_are_no_pids_of_a_container() {
     }
     assert!(seen >= 3, "{text}");
     tell(&format!("G7: {seen} processes outside of a pid namespace, none given a local name"));
+}
+
+/// Memory is called nobody's only where the driver lists every process, with its figure, at the moment of the memory.
+#[test]
+fn processes_explain_memory_only_where_all_are_told() {
+    let Some(library) = library() else { return };
+    let own = fs::read_link("/proc/self/ns/pid").is_ok_and(|l| l.to_string_lossy() == "pid:[4026531836]");
+    let mut cases = 0;
+    let mut check = |variables: &[(&str, &str)], want: Listed| {
+        let sample = Helper::start(library, variables).samples().remove(0);
+        let want = if own { want } else { Listed::Partly };
+        assert_eq!(sample.listed, want, "{variables:?}: {sample:?}");
+        cases += 1;
+    };
+    check(&[], Listed::Wholly);
+    check(&[("FAKE_NVML_PROCS", "0:99999999:40000")], Listed::Wholly);
+    check(&[("FAKE_NVML_PROCS", "1:self:1")], Listed::Wholly);
+    check(&[("FAKE_NVML_PROCS", "0:self:na")], Listed::Partly);
+    check(&[("FAKE_NVML_PROCS", "0:self:40000,0:parent:na:G")], Listed::Partly);
+    check(&[("FAKE_NVML_NAME", "NVIDIA GH200 480GB")], Listed::Partly);
+    for fault in ["no_permission:procs", "not_supported:nvmlDeviceGetGraphicsRunningProcesses_v3"] {
+        check(&[("FAKE_NVML_FAULT", fault)], Listed::Partly);
+    }
+    // Between two questions, the list is of an earlier moment.
+    if own {
+        let mut helper = Helper::start(library, &[]);
+        let seen: Vec<Listed> = (0..5).map(|_| helper.samples()[0].listed).collect();
+        assert_eq!((seen[0], seen[1]), (Listed::Wholly, Listed::Earlier));
+    }
+    tell(&format!("G8: {cases} lists of processes, whole or not"));
 }
 
 /// Near the limit, memory alone is looked at between two whole looks, and with no other call.

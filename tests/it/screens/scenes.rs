@@ -5,7 +5,7 @@ use jiff::{SignedDuration, Timestamp};
 use oomph::{
     model::{
         Bytes, Clean, Event, EventKind, SourceId,
-        gpu::{GpuProcess, GpuReading, GpuSample, MigInstance},
+        gpu::{GpuProcess, GpuReading, GpuSample, Listed, MigInstance},
         knobs::{Knob, Knobs, Origin, Value},
     },
     session::Session,
@@ -131,6 +131,7 @@ pub fn gpu(index: u32, total: u64, used: u64) -> GpuSample {
         remapped_rows: Some(0),
         remap_pending: Some(false),
         mig_enabled: Some(false),
+        listed: Listed::Wholly,
         refused: vec![("fan".into(), "not supported".into())],
         processes: vec![GpuProcess {
             pid: 41_200 + index,
@@ -411,6 +412,7 @@ pub fn shared_card() -> Scene {
     sample.name = "NVIDIA GeForce RTX 4090".into();
     sample.nvlink_active = None;
     sample.fan_percent = Some(64);
+    sample.listed = Listed::Partly;
     sample.processes = vec![
         GpuProcess {
             pid: 3021,
@@ -456,6 +458,7 @@ pub fn troubled() -> Scene {
         memory_used: (n < 2).then_some(Bytes((5 + 14 * n) * GIB)),
     };
     all[1].mig_enabled = Some(true);
+    all[1].listed = Listed::Partly;
     all[1].mig = (0..3).map(part).collect();
     all[1].utilization = None;
     all[1].refused.push(("utilization".into(), "not supported".into()));
@@ -470,6 +473,7 @@ pub fn troubled() -> Scene {
     all[5]
         .refused
         .extend(["processes", "throttle reasons", "ECC"].map(|what| (what.into(), "no permission".to_string())));
+    all[5].listed = Listed::Partly;
     (all[5].processes, all[5].throttle, all[5].ecc_enabled) = (Vec::new(), None, None);
     (all[5].ecc_corrected, all[5].ecc_uncorrected) = (None, None);
     all[6].pcie_width = Some(8);
@@ -498,6 +502,10 @@ pub fn troubled() -> Scene {
         graphics: true,
         ..GpuProcess::default()
     });
+    for _ in 0..6 {
+        scene.gpus(all.clone());
+        scene.wait(2.0);
+    }
     scene.gpus(all);
     scene.event(EventKind::Kernel { text: "NVRM: Xid (PCI:0000:1e:00): 48, DBE (double bit error)".into() });
     scene.wait(2.0);

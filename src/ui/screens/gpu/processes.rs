@@ -48,7 +48,7 @@ pub fn render(frame: &mut Frame, area: Rect, gpu: &Gpu, app: &App, theme: &Theme
     let width = usize::from(inner.width);
     let mut rows = rows(s, &owner);
     let mut lines = Vec::new();
-    let mut called_out = call_out(s, &owner, width, theme);
+    let mut called_out = call_out(gpu, &owner, width, theme);
     // A process keeps its row.
     called_out.truncate(usize::from(inner.height).saturating_sub(1).max(1));
     if rows.is_empty() {
@@ -214,15 +214,11 @@ fn rest(rows: &[Row], first: usize, shown: usize, width: usize, theme: &Theme) -
 }
 
 /// Memory in use that no living process explains, and what to do about it.
-fn call_out(s: &GpuSample, owner: &Owner, width: usize, theme: &Theme) -> Vec<Line<'static>> {
-    let Some(unexplained) = owner.shares(s).and_then(|shares| shares.to_call_out()) else { return Vec::new() };
+fn call_out(gpu: &Gpu, owner: &Owner, width: usize, theme: &Theme) -> Vec<Line<'static>> {
+    let Some(unexplained) = owner.shares(gpu).and_then(|shares| shares.to_call_out()) else { return Vec::new() };
     let mark = theme.glyphs.pick("▲", "!");
     let what = format!("{mark} {} GiB are in use that no living process explains", gib(unexplained));
-    let advice = if s.processes.iter().any(|p| p.foreign) {
-        "perhaps of another container: `nvidia-smi` on the host tells"
-    } else {
-        "left behind by a dead process, or hidden from you: `sudo fuser -v /dev/nvidia*` names who keeps the card open"
-    };
+    let advice = "left behind by a process that ended: `sudo fuser -v /dev/nvidia*` names who still keeps the card open";
     let ellipsis = theme.glyphs.pick("…", "~");
     vec![
         Line::from(Span::styled(fit(&what, width, ellipsis), theme.warning)),

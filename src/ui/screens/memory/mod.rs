@@ -49,6 +49,9 @@ pub fn act(app: &mut App, action: Action) -> Vec<Cmd> {
     Vec::new()
 }
 
+/// Rows of the curve before anything else has more than it needs.
+const CURVE: u16 = 8;
+
 /// Where the three parts of the screen stand; a part without room has no height.
 struct Places {
     over_time: Rect,
@@ -68,12 +71,13 @@ fn rows_each(gpus: usize, room: u16) -> u16 {
 fn places(app: &App, area: Rect) -> Places {
     let gpus = app.session.gpus.len() as u16;
     let picture_rows = picture::rows_wanted(app, area.width);
-    // One card: the picture tells all that the list would.
-    let list = if gpus == 1 && area.height >= picture_rows + 3 { 0 } else { gpus * if gpus <= 4 { 3 } else { 1 } + 2 };
+    // One card: the picture tells all that the list would. The curve has the room first, then the figures of each card.
+    let each = if gpus <= 4 && area.height >= gpus * 3 + 2 + picture_rows + 2 * CURVE { 3 } else { 1 };
+    let list = if gpus == 1 && area.height >= picture_rows + 3 { 0 } else { gpus * each + 2 };
     let most = area.height * 3 / 5;
     let cards = list.min(most).max(if list == 0 { 0 } else { 4.min(area.height) });
     let left = area.height.saturating_sub(cards);
-    let both = left >= picture_rows + 4;
+    let both = left >= picture_rows + CURVE;
     let picture = if both || list == 0 || app.memory.prefers_picture { picture_rows.min(left) } else { 0 };
     let over_time = if left - picture >= 4 { left - picture } else { 0 };
     let (over_time, rest) = split_top(area, over_time);
@@ -85,7 +89,7 @@ fn places(app: &App, area: Rect) -> Places {
 /// ╭ memory, last 15 min ───────────────── peak 71.0 of 79.5 GiB ╮
 /// │ ⣀⣤⣶⣿ …                                                       │
 /// ╰──────────────────────────────────────────────────────────────╯
-/// ╭ GPU 0 now, at its peak, and estimated ───────────────────────╮
+/// ╭ GPU 0 ───────────────────────────────────────────────────────╮
 /// │ now      ████████████▓▓▓▓░░░░░░░░░░░░░░░░░  58.1 / 79.5 GiB  │
 /// │ peak     ████████████████████▓▓▓▓░░░░░░░░░  71.0 / 79.5 GiB  │
 /// │ estimate  weights  │ gradients │ optimizer  66.2 / 79.5 GiB  │
@@ -132,7 +136,11 @@ fn first_shown(app: &App, shown: usize) -> usize {
 /// Every card as a bar of who holds what; whole cards only, and how many are left out.
 fn list(frame: &mut Frame, area: Rect, app: &App, theme: &Theme) {
     let gpus: Vec<&Gpu> = app.session.gpus.iter().collect();
-    let inner = panel(frame, area, "who holds what", legend(usize::from(area.width), theme), theme);
+    let owner = Owner::of(&app.session);
+    let all: Vec<Shares> = gpus.iter().filter_map(|gpu| owner.shares(gpu)).collect();
+    let title = "who holds what";
+    let legend = legend(&all, usize::from(area.width).saturating_sub(title.len() + 9), theme);
+    let inner = panel(frame, area, title, legend, theme);
     let inside = Rect { x: inner.x + 1, width: inner.width.saturating_sub(2), ..inner };
     let width = usize::from(inside.width);
     let each = rows_each(gpus.len(), inside.height);
@@ -142,7 +150,6 @@ fn list(frame: &mut Frame, area: Rect, app: &App, theme: &Theme) {
         shown = usize::from((inside.height - 1) / each).max(1);
     }
     let from = first_shown(app, shown);
-    let owner = Owner::of(&app.session);
     let mut lines: Vec<Line> = Vec::new();
     for (n, gpu) in gpus.iter().enumerate().skip(from).take(shown) {
         let here = n == app.memory.selected && gpus.len() > 1;
@@ -166,23 +173,30 @@ const NAMES: [&str; 6] = ["this job", "others", "unexplained", "not told", "rese
 
 /// The parts of a card as a bar draws them.
 fn parts(shares: &Shares, theme: &Theme) -> [(f64, ratatui::style::Style, &'static str); 6] {
-    let sizes = [shares.job, shares.others, shares.unexplained, shares.untold, shares.reserved, shares.free];
-    let styles = [theme.accent, theme.warning, theme.critical, theme.muted, theme.muted, theme.faint];
+    let (sizes, styles) = (sizes(shares), styles(theme));
     std::array::from_fn(|n| (sizes[n].as_f64(), styles[n], theme.glyphs.pick(SIGNS[n].0, SIGNS[n].1)))
 }
 
-fn legend(width: usize, theme: &Theme) -> Vec<Span<'static>> {
-    let styles = [theme.accent, theme.warning, theme.critical, theme.muted, theme.muted, theme.faint];
+fn sizes(shares: &Shares) -> [Bytes; 6] {
+    [shares.job, shares.others, shares.unexplained, shares.untold, shares.reserved, shares.free]
+}
+
+fn styles(theme: &Theme) -> [ratatui::style::Style; 6] {
+    [theme.accent, theme.warning, theme.critical, theme.muted, theme.muted, theme.faint]
+}
+
+/// What the signs of these cards' bars mean, in `width` columns.
+fn legend(cards: &[Shares], width: usize, theme: &Theme) -> Vec<Span<'static>> {
     let mut spans = Vec::new();
-    let mut used = 20;
-    for n in [0, 1, 2, 4, 5, 3] {
+    let mut used = 0;
+    for n in (0..SIGNS.len()).filter(|n| cards.iter().any(|shares| sizes(shares)[*n].0 > 0)) {
         let text = format!("{} {}", theme.glyphs.pick(SIGNS[n].0, SIGNS[n].1), NAMES[n]);
-        let needed = text.chars().count() + 2;
-        if used + needed > width {
+        let gap = if spans.is_empty() { "" } else { "  " };
+        used += gap.len() + text.chars().count();
+        if used > width {
             break;
         }
-        used += needed;
-        spans.push(Span::styled(if n == 3 { text } else { format!("{text}  ") }, styles[n]));
+        spans.push(Span::styled(format!("{gap}{text}"), styles(theme)[n]));
     }
     spans
 }
@@ -197,7 +211,7 @@ fn card(gpu: &Gpu, owner: &Owner, here: bool, compact: bool, width: usize, theme
     if s.lost {
         return said("lost: the driver does not answer", theme.critical);
     }
-    let Some(shares) = owner.shares(s) else {
+    let Some(shares) = owner.shares(gpu) else {
         return said("the driver does not tell this card's memory", theme.muted);
     };
     let parts = parts(&shares, theme);

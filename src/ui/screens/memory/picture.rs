@@ -58,13 +58,16 @@ fn estimate(session: &Session, card: Bytes) -> Option<Estimate> {
 pub fn render(frame: &mut Frame, area: Rect, app: &App, theme: &Theme) {
     let gpus: Vec<&Gpu> = app.session.gpus.iter().collect();
     let Some(gpu) = gpus.get(app.memory.selected.min(gpus.len().saturating_sub(1))) else { return };
-    let title = format!("GPU {} now and at its peak", gpu.latest.index);
-    let inner = panel(frame, area, &title, super::legend(usize::from(area.width).saturating_sub(8), theme), theme);
+    let title = format!("GPU {}", gpu.latest.index);
+    let owner = Owner::of(&app.session);
+    let now = owner.shares(gpu);
+    let peak = gpu.at_peak.as_ref().and_then(|peak| Some((peak, owner.shares_at(gpu, peak)?)));
+    let both: Vec<Shares> = now.into_iter().chain(peak.map(|(_, shares)| shares)).collect();
+    let legend = super::legend(&both, usize::from(area.width).saturating_sub(title.len() + 9), theme);
+    let inner = panel(frame, area, &title, legend, theme);
     let inside = Rect { x: inner.x + 1, width: inner.width.saturating_sub(2), ..inner };
     let width = usize::from(inside.width);
-    let owner = Owner::of(&app.session);
     let mut lines = Vec::new();
-    let now = owner.shares(&gpu.latest);
     if let Some(shares) = &now {
         lines.push(shown("now", shares, width, theme));
         lines.push(row::groups(super::figures(gpu, shares, "          job", theme), width, 2));
@@ -73,7 +76,6 @@ pub fn render(frame: &mut Frame, area: Rect, app: &App, theme: &Theme) {
             if gpu.latest.lost { "lost: the driver does not answer" } else { "the driver does not tell its memory" };
         lines.push(Line::from(Span::styled(text, if gpu.latest.lost { theme.critical } else { theme.muted })));
     }
-    let peak = gpu.at_peak.as_ref().and_then(|peak| Some((peak, owner.shares_at(&gpu.latest, peak)?)));
     if let Some((peak, shares)) = &peak {
         let ago = app.now().map(|now| seconds_between(peak.at, now));
         lines.push(shown("peak", shares, width, theme));
