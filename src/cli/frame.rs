@@ -3,7 +3,12 @@
 use serde_json::{Map, Value, json};
 
 use crate::{
-    model::{Bytes, Clean, event::HostSample, gpu::{GpuProcess, Listed}, metric::number_to_json},
+    model::{
+        Bytes, Clean,
+        event::HostSample,
+        gpu::{GpuProcess, Listed},
+        metric::number_to_json,
+    },
     session::{Session, gpus::Gpu},
 };
 

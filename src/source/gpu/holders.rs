@@ -233,7 +233,8 @@ mod tests {
         put(20, "torchrun", 10, "");
         put(31, "python", 20, "RANK=0\0LOCAL_RANK=0\0SECRET_TOKEN=x\0");
         put(32, "python", 20, "RANK=1\0");
-        let mut holders = Holders { proc: folder.path().into(), foreign: false, under_windows: false, known: BTreeMap::new() };
+        let mut holders =
+            Holders { proc: folder.path().into(), foreign: false, under_windows: false, known: BTreeMap::new() };
         let first = holders.who(31);
         assert_eq!((first.rank, first.parents.as_slice(), first.job()), (Some(0), &[20][..], 20));
         assert_eq!(first.launcher.as_ref().unwrap().as_str(), "torchrun");

@@ -218,7 +218,8 @@ fn call_out(gpu: &Gpu, owner: &Owner, width: usize, theme: &Theme) -> Vec<Line<'
     let Some(unexplained) = owner.shares(gpu).and_then(|shares| shares.to_call_out()) else { return Vec::new() };
     let mark = theme.glyphs.pick("▲", "!");
     let what = format!("{mark} {} GiB are in use that no living process explains", gib(unexplained));
-    let advice = "left behind by a process that ended: `sudo fuser -v /dev/nvidia*` names who still keeps the card open";
+    let advice =
+        "left behind by a process that ended: `sudo fuser -v /dev/nvidia*` names who still keeps the card open";
     let ellipsis = theme.glyphs.pick("…", "~");
     vec![
         Line::from(Span::styled(fit(&what, width, ellipsis), theme.warning)),
