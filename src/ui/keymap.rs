@@ -90,6 +90,7 @@ const LOG: Scope = Scope::On(Screen::Log);
 const DIAGNOSIS: Scope = Scope::On(Screen::Diagnosis);
 const REPLAY: Scope = Scope::Replay;
 const MEMORY: Scope = Scope::On(Screen::Memory);
+const GPUS: Scope = Scope::On(Screen::Gpus);
 const PASTE: Scope = Scope::On(Screen::Paste);
 
 #[rustfmt::skip]
@@ -130,6 +131,7 @@ const TABLE: &[Row] = &[
     (Action::NextFailure, DIAGNOSIS, "diagnosis.next", &["n"], "Next failure", None),
 
     (Action::Open, MEMORY, "memory.picture", &["enter"], "The card as a picture instead of its curve, where both find no room", Some("picture")),
+    (Action::Open, GPUS, "gpus.process", &["enter"], "The next process: what started it, and its whole command", Some("process")),
     (Action::Open, PASTE, "paste.diagnose", &["enter"], "Diagnose the pasted text", Some("diagnose")),
     (Action::Clear, PASTE, "paste.clear", &["x"], "Empty the paste", Some("clear")),
 

@@ -21,6 +21,7 @@ mod jobs;
 mod measured;
 mod mixed_sources;
 mod nuisances;
+mod panels;
 mod properties;
 mod recording;
 mod reliability;

@@ -265,8 +265,8 @@ pub fn at(app: &App, area: Rect, column: u16, row: u16) -> Option<usize> {
         width: area.width.saturating_sub(4),
         height: area.height.saturating_sub(2),
     };
-    let (x, y) = (column.checked_sub(inside.x)?, row.checked_sub(inside.y)?);
-    if x >= inside.width || y >= inside.height {
+    let (x, y) = (column.saturating_sub(inside.x), row.checked_sub(inside.y)?);
+    if !(area.x..area.right()).contains(&column) || y >= inside.height {
         return None;
     }
     let (gpus, rows, width) = (app.session.gpus.len(), usize::from(inside.height), usize::from(inside.width));

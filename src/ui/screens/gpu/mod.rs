@@ -3,7 +3,12 @@
 mod figures;
 mod processes;
 
-use ratatui::{Frame, layout::Rect, text::Span, widgets::Paragraph};
+use ratatui::{
+    Frame,
+    layout::Rect,
+    text::{Line, Span},
+    widgets::Paragraph,
+};
 
 use crate::{
     session::gpus::Gpu,
@@ -18,12 +23,17 @@ pub struct State {
     pub selected: usize,
     /// The first process that is shown.
     pub first: usize,
+    /// The process whose whole command is shown.
+    pub chosen: Option<u32>,
 }
 
 pub fn act(app: &mut App, action: Action) -> Vec<Cmd> {
     let last = app.session.gpus.len().saturating_sub(1);
     let processes = app.session.gpus.iter().nth(app.gpus.selected).map_or(0, |gpu| gpu.latest.processes.len());
-    let State { selected, first } = &mut app.gpus;
+    if action == Action::Open {
+        app.gpus.chosen = app.session.gpus.iter().nth(app.gpus.selected).and_then(|gpu| processes::next(gpu, app));
+    }
+    let State { selected, first, chosen } = &mut app.gpus;
     let before = *selected;
     match action {
         Action::Down => *selected = (*selected + 1).min(last),
@@ -35,17 +45,49 @@ pub fn act(app: &mut App, action: Action) -> Vec<Cmd> {
         _ => {}
     }
     if *selected != before {
-        *first = 0;
+        (*first, *chosen) = (0, None);
     }
     Vec::new()
 }
 
-/// A click selects the GPU that it hits.
+/// A click selects the GPU or the process that it hits; a process that is selected, not any more.
 pub fn press(app: &mut App, area: Rect, column: u16, row: u16) {
-    let top = Rect { height: upper_rows(app, area), ..area };
+    let theme = app.theme();
+    let Places { top, processes, .. } = places(app, area, theme);
+    let process = under_cursor(app).and_then(|gpu| processes::at(processes, gpu, app, theme, row));
     if let Some(hit) = memory_panel::at(app, top, column, row) {
-        (app.gpus.selected, app.gpus.first) = (hit, 0);
+        app.gpus = State { selected: hit, ..State::default() };
+    } else if process.is_some() {
+        app.gpus.chosen = process.filter(|pid| app.gpus.chosen != Some(*pid));
     }
+}
+
+fn under_cursor(app: &App) -> Option<&Gpu> {
+    app.session.gpus.iter().nth(app.gpus.selected.min(app.session.gpus.len().saturating_sub(1)))
+}
+
+/// Where the three parts of the screen stand, and the lines of the middle one. A part without room has no height.
+struct Places {
+    top: Rect,
+    figures: Rect,
+    lines: Vec<Line<'static>>,
+    processes: Rect,
+}
+
+fn places(app: &App, area: Rect, theme: &Theme) -> Places {
+    let top = Rect { height: upper_rows(app, area), ..area };
+    let below = Rect { y: area.y + top.height, height: area.height - top.height, ..area };
+    let none = Rect { height: 0, ..below };
+    let Some(gpu) = under_cursor(app).filter(|_| below.height >= 3) else {
+        return Places { top, figures: none, lines: Vec::new(), processes: none };
+    };
+    let lines = figures::lines(gpu, app, usize::from(below.width).saturating_sub(4), theme);
+    // The processes keep a place: their heading and two of them, and what is told of the chosen one.
+    let least = if app.gpus.chosen.is_some() { 8 } else { 5 };
+    let room = if below.height >= least + 5 { below.height - least } else { below.height };
+    let figures = Rect { height: (lines.len() as u16 + 2).min(room), ..below };
+    let processes = Rect { y: below.y + figures.height, height: below.height - figures.height, ..below };
+    Places { top, figures, lines, processes: if processes.height >= 3 { processes } else { none } }
 }
 
 /// Rows of the panel of all GPUs. Where they are many it gives way to the one under the cursor.
@@ -65,29 +107,19 @@ fn upper_rows(app: &App, area: Rect) -> u16 {
 /// ╰────────────────────────────────────────────────────────────╯
 /// ```
 pub fn render(frame: &mut Frame, area: Rect, app: &App, theme: &Theme) {
-    let gpus: Vec<&Gpu> = app.session.gpus.iter().collect();
-    let selected = app.gpus.selected.min(gpus.len().saturating_sub(1));
-    let Some(gpu) = gpus.get(selected) else {
+    let Some(gpu) = under_cursor(app) else {
         return memory_panel::gpus(frame, area, app, None, theme);
     };
-    let top = Rect { height: upper_rows(app, area), ..area };
-    memory_panel::gpus(frame, top, app, Some(selected), theme);
-    let below = Rect { y: area.y + top.height, height: area.height - top.height, ..area };
-    if below.height < 3 {
-        return;
+    let Places { top, figures, lines, processes } = places(app, area, theme);
+    memory_panel::gpus(frame, top, app, Some(app.gpus.selected.min(app.session.gpus.len() - 1)), theme);
+    if figures.height > 0 {
+        let title = format!("GPU {} {}", gpu.latest.index, gpu.latest.name);
+        let address = vec![Span::styled(gpu.latest.pci_bus_id.to_string(), theme.muted)];
+        let inner = panel(frame, figures, &title, address, theme);
+        frame.render_widget(Paragraph::new(lines), inset(inner));
     }
-    let width = usize::from(below.width).saturating_sub(4);
-    let lines = figures::lines(gpu, app, width, theme);
-    // The processes keep a place: their heading and two of them.
-    let room = if below.height >= 10 { below.height - 5 } else { below.height };
-    let height = (lines.len() as u16 + 2).min(room);
-    let upper = Rect { height, ..below };
-    let title = format!("GPU {} {}", gpu.latest.index, gpu.latest.name);
-    let inner = panel(frame, upper, &title, vec![Span::styled(gpu.latest.pci_bus_id.to_string(), theme.muted)], theme);
-    frame.render_widget(Paragraph::new(lines), inset(inner));
-    let lower = Rect { y: below.y + height, height: below.height - height, ..below };
-    if lower.height >= 3 {
-        processes::render(frame, lower, gpu, app, theme);
+    if processes.height > 0 {
+        processes::render(frame, processes, gpu, app, theme);
     }
 }
 

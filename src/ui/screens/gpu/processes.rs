@@ -18,6 +18,7 @@ use crate::{
     ui::{
         App, Theme,
         format::{fit, gib},
+        log_text::Inked,
         widgets::panel::panel,
     },
 };
@@ -38,47 +39,111 @@ enum Row<'a> {
 
 pub fn render(frame: &mut Frame, area: Rect, gpu: &Gpu, app: &App, theme: &Theme) {
     let s = &gpu.latest;
-    let owner = Owner::of(&app.session);
     let mut right = Vec::new();
     if !s.processes.is_empty() {
         let held = s.processes.iter().filter_map(|p| p.used).sum::<Bytes>();
         right.push(Span::styled(format!("{} hold {} GiB", s.processes.len(), gib(held)), theme.muted));
     }
     let inner = super::inset(panel(frame, area, "processes", right, theme));
-    let width = usize::from(inner.width);
+    let lines: Vec<Line> = laid_out(inner, gpu, app, theme).into_iter().map(|(_, line)| line).collect();
+    frame.render_widget(Paragraph::new(lines), inner);
+}
+
+/// The process that stands in a row of the panel.
+pub fn at(area: Rect, gpu: &Gpu, app: &App, theme: &Theme, row: u16) -> Option<u32> {
+    let inner = super::inset(Rect {
+        x: area.x + 1,
+        y: area.y + 1,
+        width: area.width.saturating_sub(2),
+        height: area.height.saturating_sub(2),
+    });
+    let nth = row.checked_sub(inner.y)?;
+    laid_out(inner, gpu, app, theme).into_iter().nth(usize::from(nth))?.0
+}
+
+/// The process after the chosen one, as they are shown.
+pub fn next(gpu: &Gpu, app: &App) -> Option<u32> {
+    let rows = rows(&gpu.latest, &Owner::of(&app.session));
+    let pids: Vec<u32> = rows.iter().filter_map(Row::process).map(|p| p.pid).collect();
+    let after = pids.iter().position(|pid| app.gpus.chosen == Some(*pid)).map_or(0, |at| at + 1);
+    pids.get(after).copied()
+}
+
+impl<'a> Row<'a> {
+    fn process(&self) -> Option<&'a GpuProcess> {
+        match self {
+            Row::Process { process, .. } => Some(process),
+            Row::Launcher { .. } => None,
+        }
+    }
+}
+
+/// The lines of the panel, each with the process that it is of.
+fn laid_out(inner: Rect, gpu: &Gpu, app: &App, theme: &Theme) -> Vec<(Option<u32>, Line<'static>)> {
+    let s = &gpu.latest;
+    let owner = Owner::of(&app.session);
+    let (width, height) = (usize::from(inner.width), usize::from(inner.height));
     let mut rows = rows(s, &owner);
     let mut lines = Vec::new();
-    let mut called_out = call_out(gpu, &owner, width, theme);
+    let mut below = details(&rows, app.gpus.chosen, width, theme);
+    below.extend(call_out(gpu, &owner, width, theme));
     // A process keeps its row.
-    called_out.truncate(usize::from(inner.height).saturating_sub(1).max(1));
+    below.truncate(height.saturating_sub(1).max(1));
     if rows.is_empty() {
         let told = s.refused.iter().find(|(what, _)| what == "processes");
         let text = told.map_or("no process holds memory here".to_string(), |(_, why)| format!("processes: {why}"));
-        lines.push(Line::from(Span::styled(fit(&text, width, theme.glyphs.pick("…", "~")), theme.muted)));
+        lines.push((None, Line::from(Span::styled(fit(&text, width, theme.glyphs.pick("…", "~")), theme.muted))));
     } else {
-        let room = usize::from(inner.height).saturating_sub(called_out.len());
-        if room < 3 {
+        let room = height.saturating_sub(below.len());
+        if room < 5 {
             // Whoever holds memory comes before what started it.
             rows.retain(|row| matches!(row, Row::Process { .. }));
         }
-        let first = app.gpus.first.min(rows.len().saturating_sub(1));
         // The heading goes first where there is hardly any room.
         let with_heading = room >= 3;
         let mut room = room.saturating_sub(usize::from(with_heading));
         if with_heading {
-            lines.push(heading(width, theme));
+            lines.push((None, heading(width, theme)));
         }
+        let chosen = rows.iter().position(|row| row.process().is_some_and(|p| app.gpus.chosen == Some(p.pid)));
+        let mut first = app.gpus.first.min(rows.len().saturating_sub(1));
         let cut = first > 0 || rows.len() > room;
         if cut && room > 1 {
             room = room.saturating_sub(1);
         }
-        lines.extend(rows.iter().skip(first).take(room).map(|r| line(r, s, &owner, width, theme)));
-        if cut && lines.len() + called_out.len() < usize::from(inner.height) {
-            lines.push(rest(&rows, first, room, width, theme));
+        if let Some(chosen) = chosen {
+            first = first.clamp((chosen + 1).saturating_sub(room), chosen);
+        }
+        for (n, row) in rows.iter().enumerate().skip(first).take(room) {
+            let mut line = line(row, s, &owner, width, theme);
+            if chosen == Some(n) {
+                line = line.patch_style(theme.selection);
+            }
+            lines.push((row.process().map(|p| p.pid), line));
+        }
+        if cut && lines.len() + below.len() < height {
+            lines.push((None, rest(&rows, first, room, width, theme)));
         }
     }
-    lines.extend(called_out);
-    frame.render_widget(Paragraph::new(lines), inner);
+    lines.extend(below.into_iter().map(|line| (None, line)));
+    lines
+}
+
+/// What the row of the chosen process has no room for: what started it, where it runs, and its whole command.
+fn details(rows: &[Row], chosen: Option<u32>, width: usize, theme: &Theme) -> Vec<Line<'static>> {
+    let Some(p) = rows.iter().filter_map(Row::process).find(|p| Some(p.pid) == chosen) else { return Vec::new() };
+    let mut facts = vec![format!("pid {}", p.pid)];
+    facts.extend(p.user.as_ref().map(|user| format!("user {user}")));
+    facts.extend(p.launcher.as_ref().zip(p.parents.last()).map(|(name, pid)| format!("started by {name} ({pid})")));
+    facts.extend(p.container.as_ref().map(|container| format!("in {container}")));
+    facts.extend(p.instance.map(|instance| format!("MIG instance {instance}")));
+    let facts = crate::model::Clean::new(&facts.join(", "));
+    let mut lines = vec![Line::from(Span::styled(fit(facts.as_str(), width, theme.glyphs.pick("…", "~")), theme.muted))];
+    if let Some(command) = p.command.as_ref() {
+        let text = Inked::plain(command.as_str(), theme.text);
+        lines.extend(text.rows(width, 3, theme).into_iter().map(Line::from));
+    }
+    lines
 }
 
 /// The processes as a tree: those of the watched job first, then the largest.
