@@ -138,7 +138,8 @@ fn details(rows: &[Row], chosen: Option<u32>, width: usize, theme: &Theme) -> Ve
     facts.extend(p.container.as_ref().map(|container| format!("in {container}")));
     facts.extend(p.instance.map(|instance| format!("MIG instance {instance}")));
     let facts = crate::model::Clean::new(&facts.join(", "));
-    let mut lines = vec![Line::from(Span::styled(fit(facts.as_str(), width, theme.glyphs.pick("…", "~")), theme.muted))];
+    let mut lines =
+        vec![Line::from(Span::styled(fit(facts.as_str(), width, theme.glyphs.pick("…", "~")), theme.muted))];
     if let Some(command) = p.command.as_ref() {
         let text = Inked::plain(command.as_str(), theme.text);
         lines.extend(text.rows(width, 3, theme).into_iter().map(Line::from));
