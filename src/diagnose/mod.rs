@@ -50,6 +50,7 @@ fn conclude(case: &Case<'_>, causes: Vec<Cause>) -> Failure {
         rank: i.rank,
         device: i.device,
         place: i.place.clone(),
+        again: i.again,
         numbers: i.numbers.clone(),
         other_processes: i.other_processes.clone(),
         phase: i.phase.clone(),

@@ -154,6 +154,9 @@ pub struct Failure {
     pub device: Option<u32>,
     #[serde(rename = "where")]
     pub place: Place,
+    /// The line at which the same was told last.
+    #[serde(skip)]
+    pub again: Option<u64>,
     pub numbers: Numbers,
     pub other_processes: Vec<OtherProcess>,
     pub phase: Phase,

@@ -33,6 +33,8 @@ pub struct Incident {
     pub ranks: Vec<u32>,
     pub device: Option<u32>,
     pub place: Place,
+    /// The line at which the same was told last, where that was more than once: another rank's, another attempt's.
+    pub again: Option<u64>,
     pub numbers: Numbers,
     /// Processes on the card that are not the job.
     pub other_processes: Vec<OtherProcess>,
@@ -57,6 +59,7 @@ impl Incident {
     pub fn shift(&mut self, lines: u64, bytes: u64) {
         self.place.line += lines;
         self.place.byte += bytes;
+        self.again = self.again.map(|line| line + lines);
         for frame in &mut self.frames {
             frame.line += lines;
         }

@@ -10,6 +10,8 @@ use crate::model::{
     knobs::{Knob, Knobs, Origin, Value},
 };
 
+use super::lines::Lines;
+
 /// Words of which one stands in every line that tells something.
 const WORDS: &[&str] = &[
     "site-packages/",
@@ -77,9 +79,6 @@ static FACTS: LazyLock<Vec<Fact>> = LazyLock::new(|| {
     ]
 });
 
-/// The largest unfinished line that is kept.
-const LONGEST: usize = 64 << 10;
-
 /// How special a framework is: the one built on another names the job.
 fn rank(trainer: &str) -> u8 {
     match trainer {
@@ -95,37 +94,19 @@ fn rank(trainer: &str) -> u8 {
 #[derive(Debug, Default)]
 pub struct Facts {
     knobs: Knobs,
-    partial: Vec<u8>,
-    lines: u64,
+    lines: Lines,
+    number: u64,
 }
 
 impl Facts {
     pub fn feed(&mut self, bytes: &[u8]) {
-        // One search over the chunk says for nearly all of them that there is nothing to be learnt.
-        let nothing = SEARCH.find(bytes).is_none() && SEARCH.find(&self.partial).is_none();
-        let last = memchr::memrchr(b'\n', bytes);
-        if nothing
-            && self.partial.is_empty()
-            && let Some(last) = last
-        {
-            self.lines += memchr::memchr_iter(b'\n', bytes).count() as u64;
-            self.keep(&bytes[last + 1..]);
-            return;
-        }
-        let mut rest = bytes;
-        while let Some(end) = memchr::memchr(b'\n', rest) {
-            self.keep(&rest[..end]);
-            let line = std::mem::take(&mut self.partial);
-            self.lines += 1;
-            self.line(&line);
-            rest = &rest[end + 1..];
-        }
-        self.keep(rest);
-    }
-
-    fn keep(&mut self, bytes: &[u8]) {
-        let room = LONGEST.saturating_sub(self.partial.len());
-        self.partial.extend_from_slice(&bytes[..bytes.len().min(room)]);
+        let mut lines = std::mem::take(&mut self.lines);
+        lines.feed(bytes, &SEARCH, &mut |number, line| {
+            self.number = number;
+            self.line(line);
+            false
+        });
+        self.lines = lines;
     }
 
     fn line(&mut self, line: &[u8]) {
@@ -136,7 +117,7 @@ impl Facts {
         if text.contains('\u{a0}') {
             text = text.replace('\u{a0}', " ").into();
         }
-        let origin = Origin::Log { line: self.lines };
+        let origin = Origin::Log { line: self.number };
         for (pattern, knob, value) in FACTS.iter() {
             let Some(c) = pattern.captures(&text) else { continue };
             let value = match (value, c.name("v")) {

@@ -10,6 +10,8 @@ pub mod dict_line;
 pub mod facts;
 pub mod files;
 pub mod frames;
+pub mod landmarks;
+mod lines;
 pub mod metrics;
 pub mod number;
 pub mod oom;

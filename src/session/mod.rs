@@ -8,6 +8,7 @@ pub mod host;
 pub mod ink;
 pub mod level;
 pub mod log;
+pub mod moments;
 pub mod pyramid;
 pub mod series;
 mod stretch;
@@ -21,15 +22,16 @@ use crate::{
     model::{
         Clean, Event, EventKind, SourceId, Timestamp,
         event::HostSample,
-        failure::Diagnosis,
+        failure::{Diagnosis, Failure},
         knobs::Knobs,
         metric::{Point, Progress},
     },
-    parse::{files::AnyReader, oom},
+    parse::{files::AnyReader, landmarks::Landmark, oom},
 };
 
 use gpus::Gpus;
 use log::Log;
+use moments::Crash;
 use series::{Metrics, Precision};
 use stretch::Stretch;
 
@@ -64,8 +66,9 @@ const QUIET: jiff::SignedDuration = jiff::SignedDuration::from_secs(1);
 struct Earlier {
     stretch: Stretch,
     metrics: Metrics,
-    /// Points read at the end meanwhile: they follow on those of this part.
+    /// Points and marked lines read at the end meanwhile: they follow on those of this part.
     later: Vec<(Timestamp, Precision, Point)>,
+    marked: Vec<(Timestamp, Landmark)>,
 }
 
 impl Source {
@@ -301,6 +304,7 @@ impl Session {
                 stretch: Stretch::new(source.name.clone(), Some(0)),
                 metrics: Metrics::default(),
                 later: Vec::new(),
+                marked: Vec::new(),
             });
         }
         if let Some(earlier) = &mut source.earlier
@@ -308,11 +312,15 @@ impl Session {
             && source.live.next != Some(offset)
         {
             let Earlier { stretch, metrics, .. } = earlier;
+            let done = stretch.reader.progress().map(|p| p.done);
             let observer = &mut self.observer;
             stretch.feed(offset, data, &mut |precision, point| {
                 observer.tell(at, Learnt::Point(&point));
                 metrics.push_from(at, id, precision, point);
             });
+            for mark in stretch.landmarks() {
+                metrics.moments.marked(at, id, mark, done);
+            }
             return;
         }
         source.last_output = Some(at);
@@ -330,6 +338,13 @@ impl Session {
             live.settle(&mut put);
         }
         log.feed(at, offset, if live.is_text() { data } else { live.console() });
+        let done = live.reader.progress().map(|p| p.done);
+        for mark in live.landmarks() {
+            if let Some(earlier) = &mut source.earlier {
+                earlier.marked.push((at, mark.clone()));
+            }
+            self.metrics.moments.marked(at, id, mark, done);
+        }
         if found {
             self.judge();
         }
@@ -338,11 +353,16 @@ impl Session {
     /// The earlier part of a large file is complete: what it gave comes before what was read at the end.
     fn filled(&mut self, id: SourceId) {
         let Some(source) = self.sources.get_mut(&id) else { return };
-        let Some(Earlier { stretch, mut metrics, later }) = source.earlier.take() else { return };
+        let Some(Earlier { stretch, mut metrics, later, marked }) = source.earlier.take() else { return };
         let runs_before = stretch.reader.segments() - 1;
         for (at, precision, mut point) in later {
             point.segment += runs_before;
+            point.line += if point.line > 0 { stretch.lines } else { 0 };
             metrics.push_from(at, id, precision, point);
+        }
+        for (at, mut mark) in marked {
+            mark.line += stretch.lines;
+            metrics.moments.marked(at, id, mark, source.live.reader.progress().map(|p| p.done));
         }
         if self.sources.len() == 1 {
             self.metrics = metrics;
@@ -380,6 +400,10 @@ impl Session {
             observer.tell(at, Learnt::Point(&point));
             metrics.push_from(at, id, precision, point);
         });
+        let done = source.live.reader.progress().map(|p| p.done);
+        for mark in source.live.landmarks() {
+            self.metrics.moments.marked(at, id, mark, done);
+        }
         self.judge();
     }
 
@@ -458,13 +482,17 @@ impl Session {
 
     /// How the run stands, by what has been read and how long ago.
     pub fn state(&self) -> RunState {
-        if self.diagnosis.as_ref().is_some_and(|d| d.first_oom().is_some())
-            || self.child.code.is_some_and(|code| code != 0)
-            || self.child.signal.is_some()
+        if self.open_failure().is_some() || self.child.code.is_some_and(|code| code != 0) || self.child.signal.is_some()
         {
             return RunState::Failed;
         }
-        if self.child.code == Some(0) || self.metrics.is_final() {
+        if self.child.code == Some(0) {
+            return RunState::Finished;
+        }
+        if self.crash().is_some() {
+            return RunState::Failed;
+        }
+        if self.metrics.is_final() {
             return RunState::Finished;
         }
         if self.metrics.points() == 0 && self.progress().is_none() {
@@ -478,6 +506,31 @@ impl Session {
             }
         }
         RunState::Training
+    }
+
+    /// The failure of memory that ended the run: nothing was logged after it.
+    pub fn open_failure(&self) -> Option<&Failure> {
+        let went_on = |failure: &&Failure| {
+            let source = self.sources.values().find(|s| s.name == failure.place.source);
+            let last = failure.again.unwrap_or(0).max(failure.place.line);
+            source.is_some_and(|s| self.metrics.moments.went_on(s.id, last))
+        };
+        self.diagnosis.as_ref()?.failures.iter().find(|f| f.is_oom && !went_on(f))
+    }
+
+    /// The error, none of memory, at which the log ends: nothing was logged after it, and it has been quiet since.
+    pub fn crash(&self) -> Option<&Crash> {
+        let crash = self.metrics.moments.crash(self.progress().map(|p| p.done))?;
+        let source = self.sources.get(&crash.source)?;
+        let over = source.ended || self.child.exited.is_some();
+        let quiet = source.last_output.zip(self.now).map_or(0.0, |(last, now)| now.duration_since(last).as_secs_f64());
+        // Before its first step a run may well print an error, and load for a while.
+        let patience = if self.metrics.points() == 0 && self.progress().is_none() {
+            20.0
+        } else {
+            self.seconds_per_step().map_or(5.0, |pace| (pace * 2.0).clamp(5.0, 600.0))
+        };
+        (over || quiet >= patience).then_some(crash)
     }
 
     /// Seconds without output after which a run counts as silent: ten steps, but at least a minute.

@@ -10,7 +10,10 @@ use crate::model::{
     metric::{Point, PointKind},
 };
 
-use super::pyramid::{Cell, Place, Pyramid};
+use super::{
+    moments::Moments,
+    pyramid::{Cell, Place, Pyramid},
+};
 
 /// Cells of all series together, 96 bytes each.
 const ROOM: usize = 160 * 1024;
@@ -468,6 +471,8 @@ impl Family {
 pub struct Metrics {
     train: Family,
     eval: Family,
+    /// What happened beside the values.
+    pub moments: Moments,
     last_train: Option<(SourceId, Point)>,
     points: u64,
     dropped: u64,
@@ -481,6 +486,7 @@ impl Default for Metrics {
         Self {
             train: Family::default(),
             eval: Family::default(),
+            moments: Moments::default(),
             last_train: None,
             points: 0,
             dropped: 0,
@@ -501,6 +507,7 @@ impl Metrics {
         self.points += 1;
         if point.kind == PointKind::Final {
             self.ended = Some(source);
+            self.moments.ended(source, &point);
             return;
         }
         // Another file of a run that ended may well be read later.
@@ -515,6 +522,10 @@ impl Metrics {
             tokens,
             segment: point.segment,
         };
+        match point.kind {
+            PointKind::Eval => self.moments.evaluated(source, precision, &point, place),
+            _ => self.moments.trained(source, &point, place),
+        }
         let mut room = self.room;
         let before = self.train.len() + self.eval.len();
         let family = if point.kind == PointKind::Eval { &mut self.eval } else { &mut self.train };
@@ -560,6 +571,7 @@ impl Metrics {
 
     /// Drops what a source gave: it will be read again from its start.
     pub fn forget(&mut self, source: SourceId) {
+        self.moments.forget(source);
         for series in self.train.series.iter_mut().chain(&mut self.eval.series) {
             series.tracks.retain(|t| t.source != source);
         }
@@ -580,6 +592,7 @@ impl Metrics {
                 own.settle(room);
             }
         }
+        self.moments.absorb(whole.moments);
         self.points = self.points.max(whole.points);
         self.dropped += whole.dropped;
         if self.last_train.is_none() {

@@ -4,6 +4,7 @@ use crate::{
         dialects::rows,
         facts::Facts,
         files::{AnyReader, Format},
+        landmarks::{Landmark, Landmarks},
         metrics::Record,
         oom::Scanner,
         utf16::Utf16,
@@ -21,6 +22,7 @@ pub(super) struct Stretch {
     pub reader: AnyReader,
     scanner: Scanner,
     facts: Facts,
+    landmarks: Landmarks,
     /// Facts and incidents of the stretch before this one.
     before: Option<(Knobs, Vec<Incident>)>,
     /// Offset of the first byte in the file, and the line breaks before it.
@@ -44,6 +46,7 @@ impl Stretch {
             reader: AnyReader::default(),
             scanner: Scanner::new(source),
             facts: Facts::default(),
+            landmarks: Landmarks::default(),
             before: None,
             start: 0,
             lines_before: 0,
@@ -82,13 +85,16 @@ impl Stretch {
             utf16.decode(data, &mut self.console);
             self.facts.feed(&self.console);
             self.scanner.feed(&self.console);
+            self.landmarks.feed(&self.console);
         } else if self.is_text() {
             self.facts.feed(data);
             self.scanner.feed(data);
+            self.landmarks.feed(data);
         } else {
             self.console = self.reader.take_console();
             self.facts.feed(&self.console);
             self.scanner.feed(&self.console);
+            self.landmarks.feed(&self.console);
         }
     }
 
@@ -136,12 +142,21 @@ impl Stretch {
         self.reader.finish(&mut self.records);
         self.pass_on(put);
         self.scanner.finish();
+        self.landmarks.finish();
+    }
+
+    /// Marked lines that were found since this was asked last, with places in the whole file.
+    pub fn landmarks(&mut self) -> impl Iterator<Item = Landmark> {
+        let before = self.lines_before;
+        self.landmarks.take().into_iter().map(move |mark| Landmark { line: mark.line + before, ..mark })
     }
 
     fn pass_on(&mut self, put: Put<'_>) {
         let precision = self.precision();
         for record in self.records.drain(..) {
-            if let Record::Point(point) | Record::Rank(point) = record {
+            if let Record::Point(mut point) | Record::Rank(mut point) = record {
+                // What is read without lines has none in front of it either.
+                point.line += if point.line > 0 { self.lines_before } else { 0 };
                 put(precision, point);
             }
         }

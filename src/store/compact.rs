@@ -169,6 +169,7 @@ mod tests {
             rank: None,
             device: None,
             place: Place::default(),
+            again: None,
             numbers: Numbers::default(),
             other_processes: Vec::new(),
             phase: Phase::default(),

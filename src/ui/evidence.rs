@@ -46,6 +46,12 @@ pub fn evidence(app: &App) -> Vec<Proof> {
         return of_failure(failure);
     }
     let mut all: Vec<Proof> = Vec::new();
+    if let Some(crash) = session.crash() {
+        all.push(proof(Tone::Critical, crash.text.as_str(), Leads::Line(crash.line)));
+        all.extend(
+            crash.frame.as_ref().map(|f| proof(Tone::Quiet, &format!("raised in {f}"), Leads::Line(crash.line))),
+        );
+    }
     for alert in app.alerts.standing() {
         let leads = alert.line.map_or(Leads::Nowhere, Leads::Line);
         all.push(proof(tone_of(alert.severity), alert.text.as_str(), leads));

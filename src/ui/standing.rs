@@ -34,6 +34,12 @@ impl Standing {
         Self { tone, text: Clean::new(text), more: None, line: None }
     }
 
+    /// On the log, at a line where one is known.
+    fn at(mut self, line: Option<u64>) -> Self {
+        (self.more, self.line) = (Some(Screen::Log), line);
+        self
+    }
+
     fn on(mut self, screen: Screen) -> Self {
         self.more = Some(screen);
         self
@@ -113,7 +119,7 @@ fn median_of_last(series: &Series, skip: usize, n: usize) -> Option<f64> {
 
 /// The failure that ended the run.
 pub fn open_failure(session: &Session) -> Option<&Failure> {
-    session.diagnosis()?.first_oom()
+    session.open_failure()
 }
 
 /// Seconds since the last output of any source.
@@ -128,6 +134,7 @@ pub fn standing(session: &Session, alerts: &Alerts) -> Standing {
     if let Some(failure) = open_failure(session) {
         return died(failure);
     }
+    let crash = session.crash();
     if let Some((code, signal)) = session.child.exited.map(|_| (session.child.code, session.child.signal))
         && code != Some(0)
     {
@@ -136,7 +143,11 @@ pub fn standing(session: &Session, alerts: &Alerts) -> Standing {
             (Some(code), _) => format!("the trainer failed with exit code {code}"),
             _ => "the trainer ended".to_string(),
         };
-        return Standing::new(Tone::Critical, &how).on(Screen::Log);
+        let why = crash.map(|c| format!(": {}", c.text)).unwrap_or_default();
+        return Standing::new(Tone::Critical, &format!("{how}{why}")).at(crash.map(|c| c.line));
+    }
+    if let Some(crash) = crash {
+        return Standing::new(Tone::Critical, &format!("died of an error: {}", crash.text)).at(Some(crash.line));
     }
     if let Some(gpu) = session.gpus.iter().find(|g| g.lost_since.is_some()) {
         let text = format!("GPU {} no longer answers: the driver lost it", gpu.latest.index);

@@ -145,6 +145,7 @@ pub fn act(app: &mut App, action: Action) -> Vec<Cmd> {
 
 /// Opens a screen. The diagnosis opened by its key is the run's, where the run has one.
 pub fn show(app: &mut App, screen: Screen) {
+    app.log.forget_way_back();
     app.screen = screen;
     if screen == Screen::Diagnosis && app.session.diagnosis().is_some() {
         app.diagnosis.show_pasted(false);

@@ -412,6 +412,9 @@ pub fn fold(all: Vec<Incident>) -> Vec<Incident> {
     for incident in all {
         let same = |o: &&mut Incident| same_failure(o, &incident);
         if let Some(first) = out.iter_mut().find(same) {
+            if first.place.source == incident.place.source {
+                first.again = first.again.max(incident.again).max(Some(incident.place.line));
+            }
             if let Some(rank) = incident.rank
                 && !first.ranks.contains(&rank)
             {

@@ -306,16 +306,19 @@ fn crash(session: &Session) -> Vec<Sight> {
     if session.state() != RunState::Failed {
         return run(0.0, String::new());
     }
-    if let Some(failure) = session.diagnosis().and_then(|d| d.first_oom()) {
+    if let Some(failure) = session.open_failure() {
         let line = Some(failure.place.line).filter(|l| *l > 0);
         return vec![Sight { subject: String::new(), figure: 1.0, text: failure.summary.to_string(), line }];
     }
+    let crash = session.crash();
     let text = match (session.child.signal, session.child.code) {
         (Some(signal), _) => format!("the trainer was killed by signal {signal}"),
         (None, Some(code)) => format!("the trainer failed with exit code {code}"),
-        (None, None) => "the trainer died".to_string(),
+        (None, None) => "the run died of an error".to_string(),
     };
-    run(1.0, text)
+    let why = crash.map(|c| format!(": {}", c.text)).unwrap_or_default();
+    let line = crash.map(|c| c.line);
+    vec![Sight { subject: String::new(), figure: 1.0, text: text + &why, line }]
 }
 
 fn each_gpu(session: &Session, see: impl Fn(&Gpu) -> Option<(f64, String)>) -> Vec<Sight> {

@@ -99,6 +99,7 @@ pub fn key(app: &mut App, key: &KeyEvent) -> Vec<Cmd> {
     let chosen = ordered(app).get(selected).map(|a| (a.rule, a.line));
     if let (KeyCode::Enter, Some((rule, line))) = (key.code, chosen) {
         match (screen_of(rule), line) {
+            (Screen::Diagnosis, Some(line)) if app.session.open_failure().is_none() => screens::log::jump(app, line),
             (Screen::Charts | Screen::Log, Some(line)) => screens::log::jump(app, line),
             (screen, _) => show(app, screen),
         }

@@ -175,6 +175,15 @@ fn which(app: &App, theme: &Theme) -> Vec<Span<'static>> {
 fn nothing(frame: &mut Frame, area: Rect, app: &App, theme: &Theme) {
     let inner = panel(frame, area, "diagnosis", Vec::new(), theme);
     let paste = app.keymap.hint(Action::Show(Screen::Paste));
+    if let Some(crash) = app.session.crash() {
+        let mut advice = vec![crash.text.as_str()];
+        advice.extend(crash.frame.as_ref().map(Clean::as_str));
+        let key = app.keymap.hint(Action::Open);
+        let more = format!("{key} shows line {} of the log, where it ends.", count(crash.line));
+        advice.push(more.as_str());
+        explain(frame, inner, "The run failed, and not of memory", &advice, theme);
+        return;
+    }
     let advice = format!(
         "When the run dies of memory, this page says why and what to change. {paste} takes the text of another run."
     );
@@ -593,8 +602,10 @@ fn chosen<'a>(app: &App, failure: &'a Failure) -> Vec<&'a Fix> {
 
 pub fn act(app: &mut App, action: Action) -> Vec<Cmd> {
     let Some(shown) = failure(app) else {
-        if action == Action::Back {
-            app.screen = Screen::Overview;
+        match (action, app.session.crash().map(|crash| (crash.source, crash.line))) {
+            (Action::Back, _) => app.screen = Screen::Overview,
+            (Action::Open, Some((source, line))) => super::log::jump_in(app, Some(source), line),
+            _ => {}
         }
         return Vec::new();
     };

@@ -59,6 +59,8 @@ pub struct State {
     rank: Option<u32>,
     /// Index of the line found or jumped to.
     found: Option<usize>,
+    /// The screen from which it was jumped to: the way back.
+    from: Option<Screen>,
 }
 
 impl Default for State {
@@ -75,6 +77,7 @@ impl Default for State {
             level: 0,
             rank: None,
             found: None,
+            from: None,
         }
     }
 }
@@ -96,6 +99,11 @@ impl State {
         words.extend(Some(LEVELS[self.level].1.to_string()).filter(|w| !w.is_empty()));
         words.extend(self.rank.map(|r| format!("rank {r}")));
         (!words.is_empty()).then(|| words.join(", "))
+    }
+
+    /// The log was opened, or left, by its own key: Escape leads nowhere.
+    pub fn forget_way_back(&mut self) {
+        self.from = None;
     }
 
     /// The line that is being typed, with its prompt.
@@ -164,6 +172,10 @@ pub fn render(frame: &mut Frame, area: Rect, app: &App, theme: &Theme) {
         right.push(Span::styled(format!("{only}{dot}"), theme.accent));
     }
     right.push(match (state.top, source.ended) {
+        (Some(_), _) if state.from.is_some() => Span::styled(
+            format!("{} back to {}", app.keymap.hint(Action::Back), state.from.map_or("", Screen::title)),
+            theme.accent,
+        ),
         (None, false) => Span::styled("following", theme.good),
         (None, true) => Span::styled("at the end", theme.muted),
         (Some(_), _) => Span::styled("held", theme.warning),
@@ -323,6 +335,10 @@ pub fn act(app: &mut App, action: Action) -> Vec<Cmd> {
                 app.log.top = None;
             }
             (app.log.level, app.log.rank, app.log.found) = (0, None, None);
+            if let Some(from) = app.log.from.take() {
+                app.log.top = None;
+                app.screen = from;
+            }
         }
         _ => {}
     }
@@ -408,6 +424,7 @@ pub fn jump_in(app: &mut App, source: Option<SourceId>, line: u64) {
     });
     match at {
         Some((source, i)) => {
+            app.log.from = Some(app.screen).filter(|s| *s != Screen::Log).or(app.log.from);
             app.screen = Screen::Log;
             app.log.source = Some(source);
             (app.log.filter, app.log.level, app.log.rank) = (None, 0, None);

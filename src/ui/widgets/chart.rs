@@ -166,6 +166,9 @@ pub struct Rule {
 pub struct Mark {
     pub x: f64,
     pub style: Style,
+    pub symbol: &'static str,
+    /// A line over the whole height with the symbol on top of it; else the symbol stands at the foot.
+    pub tall: bool,
 }
 
 /// What is drawn.
@@ -272,7 +275,8 @@ impl Chart {
                 canvas.dot(x, y, rule.style, BEHIND);
             }
         }
-        for mark in self.marks.iter().filter(|m| m.x >= self.x.0 && m.x <= self.x.1) {
+        let marks = || self.marks.iter().filter(|m| m.x >= self.x.0 && m.x <= self.x.1);
+        for mark in marks().filter(|m| m.tall) {
             let x = place_x(mark.x);
             for y in (0..height).step_by(2) {
                 canvas.dot(x, y, mark.style, GROUND);
@@ -313,6 +317,12 @@ impl Chart {
             let arrow = if up { theme.glyphs.pick("▲", "^") } else { theme.glyphs.pick("▼", "v") };
             if let Some(cell) = buffer.cell_mut((plot.x + (x / across) as u16, y)) {
                 cell.set_symbol(arrow).set_style(style);
+            }
+        }
+        for mark in marks().filter(|_| plot.height >= 3) {
+            let y = if mark.tall { plot.y } else { plot.y + plot.height - 1 };
+            if let Some(cell) = buffer.cell_mut((plot.x + (place_x(mark.x) / across) as u16, y)) {
+                cell.set_symbol(mark.symbol).set_style(mark.style);
             }
         }
         if let Some(cursor) = self.cursor.filter(|c| *c >= self.x.0 && *c <= self.x.1) {

@@ -222,6 +222,39 @@ fn something_is_wrong() {
 }
 
 #[test]
+fn events_and_errors() {
+    check(
+        "eventful",
+        scenes::eventful,
+        &[
+            ("overview", "", BOTH),
+            ("charts", "2", BOTH),
+            ("charts-single", "2<enter>", ALL),
+            ("charts-ascii", "bb2<enter>", ONE),
+            ("first-event", "2n", BOTH),
+            ("last-event", "2<enter>NN", ALL),
+            ("event-zoomed", "2<enter>++++NNNNN", ONE),
+            ("event-in-the-log", "2nn<enter>", BOTH),
+            ("event-and-back", "2nn<enter><esc>", ONE),
+            ("point-in-the-log", "2<left><left><left><enter>", ONE),
+        ],
+    );
+    check(
+        "ended-in-an-error",
+        scenes::ended_in_an_error,
+        &[
+            ("overview", "", ALL),
+            ("charts", "2<enter>", ONE),
+            ("evidence", "e", BOTH),
+            ("evidence-shown", "e<enter>", ONE),
+            ("alerts", "a", ONE),
+            ("diagnosis", "6", ALL),
+            ("diagnosis-shown", "6<enter>", ONE),
+        ],
+    );
+}
+
+#[test]
 fn cards_with_troubles() {
     check(
         "troubled",

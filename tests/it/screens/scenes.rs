@@ -354,6 +354,50 @@ pub fn crashed() -> Scene {
     scene
 }
 
+/// The log ends in an error, and nobody says how the trainer exited.
+pub fn ended_in_an_error() -> Scene {
+    let mut scene = grpo_on(2, 300);
+    scene.write(
+        "\nTraceback (most recent call last):\n  File \"/home/ada/train_grpo.py\", line 88, in <module>\n    trainer.train()\n  \
+         File \"/opt/venv/lib/python3.12/site-packages/transformers/trainer.py\", line 2325, in train\n    return inner_training_loop(\n  \
+         File \"/home/ada/rewards.py\", line 12, in correct\n    gold = row['answer']\nKeyError: 'answer'\n",
+    );
+    scene.wait(40.0);
+    scene
+}
+
+/// Checkpoints, evaluations, a restart, heat and an error of a GPU.
+pub fn eventful() -> Scene {
+    let mut scene = grpo_on(2, 150);
+    let total = 2000;
+    let run = |scene: &mut Scene, from: u64, to: u64| {
+        for step in from..=to {
+            scene.now += SignedDuration::from_millis(11_600);
+            scene.step(step, total);
+            if step % 50 == 0 {
+                let part = step as f64 / total as f64;
+                scene.write(&format!(
+                    "\n{{'eval_loss': '{:.4}', 'eval_reward': '0.9', 'eval_runtime': '8.1', 'epoch': '{:.3}'}}\n",
+                    0.02 + part,
+                    part * 2.0
+                ));
+                scene.write(&format!("Saving model checkpoint to runs/grpo-7b/checkpoint-{step}\n"));
+            }
+        }
+    };
+    run(&mut scene, 151, 330);
+    scene.write("\nTraceback (most recent call last):\n  File \"train.py\", line 12, in <module>\nConnectionError: the reward server is gone\n");
+    scene.now += SignedDuration::from_secs(90);
+    scene.write("[INFO] Loading checkpoint shards\n");
+    run(&mut scene, 301, 420);
+    let mut hot: Vec<GpuSample> = (0..2).map(|i| gpu(i, CARD, CARD / 2)).collect();
+    hot[1].throttle = Some(0x20);
+    hot[1].temperature_c = Some(92);
+    scene.gpus(hot);
+    scene.wait(1.0);
+    scene
+}
+
 /// No line for twenty minutes.
 pub fn silent() -> Scene {
     let mut scene = grpo();

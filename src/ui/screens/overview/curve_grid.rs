@@ -1,5 +1,7 @@
 //! The curves that matter for the method, each in its cell; those that never move share one line.
 
+use std::borrow::Cow;
+
 use ratatui::{
     Frame,
     layout::Rect,
@@ -9,15 +11,17 @@ use ratatui::{
 use crate::{
     session::{
         Session,
-        series::{Bucket, Series, XAxis},
+        moments::{self, Moment},
+        series::{Series, XAxis},
     },
     ui::{
         App, Theme,
         curves::{Curve, curves, is_constant},
         format::{count, short},
+        screens::charts::events,
         widgets::{
             area::{part, split_top},
-            chart::{Chart, Kind, Line as ChartLine, Mark, Rule, dots_across},
+            chart::{Chart, Kind, Line as ChartLine, Rule, dots_across},
             panel::{explain, panel},
             row,
         },
@@ -69,12 +73,13 @@ pub fn render(frame: &mut Frame, area: Rect, app: &App, theme: &Theme) {
     }
     found.truncate(room);
     let rows = (found.len() as u16).div_ceil(columns).min(most_rows);
+    let moments = moments::all(&app.session, &app.alerts);
     for (i, curve) in found.iter().enumerate() {
         let (column, line) = (i as u16 % columns, i as u16 / columns);
         let in_line = if line + 1 == rows { (found.len() as u16 - line * columns).min(columns) } else { columns };
         let cell = part(area, (column, in_line), (line, rows));
         let inner = panel(frame, cell, curve.title, latest(app, curve, theme), theme);
-        let chart = curve_chart(app, curve, inner, theme, cell.height >= 9);
+        let chart = curve_chart(app, curve, &moments, inner, theme, cell.height >= 9);
         chart.render(inner, frame.buffer_mut(), theme);
     }
 }
@@ -107,7 +112,14 @@ pub fn latest(app: &App, curve: &Curve, theme: &Theme) -> Vec<Span<'static>> {
 }
 
 /// One curve with what belongs to it.
-pub fn curve_chart(app: &App, curve: &Curve, area: Rect, theme: &Theme, with_x: bool) -> Chart {
+pub fn curve_chart(
+    app: &App,
+    curve: &Curve,
+    moments: &[Cow<'_, Moment>],
+    area: Rect,
+    theme: &Theme,
+    with_x: bool,
+) -> Chart {
     let metrics = &app.session.metrics;
     let Some(series) = metrics.series(curve.key.as_str()) else { return Chart::default() };
     let axis = if series.extent(XAxis::Step).is_some() { XAxis::Step } else { XAxis::Time };
@@ -139,13 +151,8 @@ pub fn curve_chart(app: &App, curve: &Curve, area: Rect, theme: &Theme, with_x: 
         lines.push(ChartLine::of(&eval.view(axis, x.0..x.1, dots), theme.series(1)));
     }
     let rules = curve.cap.map(|value| Rule { value, style: theme.warning }).into_iter().collect();
-    let marks = restarts(&buckets).into_iter().map(|x| Mark { x, style: theme.muted }).collect();
+    let marks = events::marks(moments, axis, false, theme);
     let x_label: Option<Box<dyn Fn(f64) -> String>> =
         if with_x && axis == XAxis::Step { Some(Box::new(|x| count(x.max(0.0).round() as u64))) } else { None };
     Chart { lines, x, rules, marks, x_label, ..Chart::default() }
-}
-
-/// Where a new attempt of the run begins.
-pub fn restarts(buckets: &[Bucket]) -> Vec<f64> {
-    buckets.windows(2).filter(|w| w[0].segment != w[1].segment).map(|w| w[1].x).collect()
 }

@@ -99,6 +99,12 @@ fn reasons(app: &App, theme: &Theme) -> Vec<(&'static str, String, Style)> {
         } else if let Some(fix) = failure.fixes.first() {
             all.push(("try", fix.title.as_str().to_string(), theme.good));
         }
+    } else if let Some(crash) = session.crash() {
+        // What the verdict's line cannot hold.
+        if crash.text.as_str().width() > 48 || session.child.exited.is_some() {
+            all.push(("why", crash.text.as_str().to_string(), theme.text));
+        }
+        all.extend(crash.frame.as_ref().map(|frame| ("in", frame.as_str().to_string(), theme.text)));
     } else if session.state() == RunState::Failed
         && let Some(source) = main_source(session)
     {

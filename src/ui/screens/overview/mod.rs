@@ -12,7 +12,7 @@ use ratatui::{
 };
 
 use crate::{
-    session::RunState,
+    session::{RunState, moments},
     ui::{
         App, Theme,
         curves::curves,
@@ -25,7 +25,6 @@ use crate::{
 use super::{diagnosis, memory_panel};
 
 pub use crate::ui::widgets::area::{part, split_left, split_top};
-pub use curve_grid::restarts;
 pub use log_tail::main_source;
 
 /// How much there is room for.
@@ -139,7 +138,9 @@ fn small(frame: &mut Frame, area: Rect, app: &App, theme: &Theme) {
             left.push(Span::raw(" "));
             left.extend(curve_grid::latest(app, curve, theme));
             frame.render_widget(Line::from(left), label);
-            curve_grid::curve_chart(app, curve, plot, theme, false).render(plot, frame.buffer_mut(), theme);
+            let moments = moments::all(&app.session, &app.alerts);
+            let chart = curve_grid::curve_chart(app, curve, &moments, plot, theme, false);
+            chart.render(plot, frame.buffer_mut(), theme);
         }
         _ if chart >= 1 => explain(frame, middle, curve_grid::nothing_yet(&app.session).0, &[], theme),
         _ => {}

@@ -1,5 +1,9 @@
 //! Every logged key as a chart.
 
+pub mod events;
+
+use std::borrow::Cow;
+
 use ratatui::{
     Frame,
     crossterm::event::KeyEvent,
@@ -11,7 +15,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     model::{Clean, Timestamp},
-    session::series::{Bucket, Series, XAxis},
+    session::{
+        moments::{self, Moment},
+        series::{Bucket, Series, XAxis},
+    },
     ui::{
         App, Cmd, Theme, Tone,
         curves::ordered_keys,
@@ -19,7 +26,7 @@ use crate::{
         input::{Input, Typed},
         keymap::Action,
         widgets::{
-            chart::{Chart, Kind, Line as ChartLine, Mark, dots_across, plot_area},
+            chart::{Chart, Kind, Line as ChartLine, dots_across, plot_area},
             panel::{explain, panel, panel_in},
         },
     },
@@ -27,13 +34,16 @@ use crate::{
 
 use super::{
     log::pattern,
-    overview::{part, restarts, split_left},
+    overview::{part, split_left},
 };
 
 /// Weights of the moving average, in their order.
 const SMOOTHING: [f64; 4] = [0.0, 0.6, 0.9, 0.98];
 /// Columns of the list of keys.
 const LIST: u16 = 34;
+/// Rows of the settings under the list, with their rule, and the least height with which they are shown.
+const SETTINGS: u16 = 6;
+const SETTINGS_FROM: u16 = 9;
 /// Least size of a chart in the grid.
 const CELL: (u16, u16) = (46, 8);
 
@@ -51,6 +61,8 @@ pub struct State {
     /// The part of the axis that is shown; `None` is all.
     window: Option<(f64, f64)>,
     cursor: Option<f64>,
+    /// The event that was jumped to: the cursor stands on it.
+    event: Option<Moment>,
     /// Where a drag of the mouse began, on the axis.
     drag: Option<f64>,
 }
@@ -69,6 +81,7 @@ impl Default for State {
             axis: XAxis::Step,
             window: None,
             cursor: None,
+            event: None,
             drag: None,
         }
     }
@@ -207,8 +220,9 @@ pub fn render(frame: &mut Frame, area: Rect, app: &App, theme: &Theme) {
         return;
     }
     let (list, rest) = layout(area);
+    let moments = moments::all(&app.session, &app.alerts);
     if let Some(list) = list {
-        draw_list(frame, list, app, &keys, theme);
+        draw_list(frame, list, app, &keys, moments.len(), theme);
     }
     let (list, columns, rows) = shown(app, &keys, rest);
     if list.is_empty() {
@@ -221,11 +235,17 @@ pub fn render(frame: &mut Frame, area: Rect, app: &App, theme: &Theme) {
         let (column, line) = (i as u16 % columns, i as u16 / columns);
         let in_line = if line + 1 == rows { (list.len() as u16 - line * columns).min(columns) } else { columns };
         let cell = part(rest, (column, in_line), (line, rows));
-        draw_chart(frame, cell, app, key, here.as_ref() == Some(key), theme);
+        draw_chart(frame, cell, app, (key, here.as_ref() == Some(key)), &moments, theme);
+    }
+    if let Some(caption) = events::caption(app, usize::from(rest.width).saturating_sub(4), theme)
+        && rest.height > 2
+    {
+        let row = Rect { x: rest.x + 2, y: rest.y + rest.height - 1, width: caption.width() as u16, height: 1 };
+        frame.render_widget(caption, row.intersection(rest));
     }
 }
 
-fn draw_list(frame: &mut Frame, area: Rect, app: &App, keys: &[Clean], theme: &Theme) {
+fn draw_list(frame: &mut Frame, area: Rect, app: &App, keys: &[Clean], events: usize, theme: &Theme) {
     let state = &app.charts;
     let title = if state.filter.as_str().is_empty() {
         "keys".to_string()
@@ -234,7 +254,7 @@ fn draw_list(frame: &mut Frame, area: Rect, app: &App, keys: &[Clean], theme: &T
     };
     let right = vec![Span::styled(count(keys.len() as u64), theme.muted)];
     let inner = panel(frame, area, &title, right, theme);
-    let rows = usize::from(inner.height).saturating_sub(if inner.height > 8 { 5 } else { 0 });
+    let rows = list_rows(inner.height);
     let at = state.selected.min(keys.len().saturating_sub(1));
     let top = at.saturating_sub(rows / 2).min(keys.len().saturating_sub(rows));
     let width = usize::from(inner.width);
@@ -253,7 +273,7 @@ fn draw_list(frame: &mut Frame, area: Rect, app: &App, keys: &[Clean], theme: &T
         ]));
     }
     frame.render_widget(Paragraph::new(lines), Rect { height: (rows as u16).min(inner.height), ..inner });
-    if inner.height > 8 {
+    if inner.height >= SETTINGS_FROM {
         let on = |on: bool| if on { theme.bright } else { theme.muted };
         let axis = format!("{:?}", state.axis).to_lowercase();
         let smoothing = if state.smoothing == 0 { "off".to_string() } else { SMOOTHING[state.smoothing].to_string() };
@@ -270,10 +290,16 @@ fn draw_list(frame: &mut Frame, area: Rect, app: &App, keys: &[Clean], theme: &T
             setting("y", "scale", if state.log { "log".into() } else { "linear".into() }, state.log),
             setting("r", "range", if state.robust { "most values".into() } else { "all values".into() }, !state.robust),
             setting("x", "along", axis, state.axis != XAxis::Step),
+            setting("n", "events", count(events as u64), events > 0),
         ];
-        let foot = Rect { y: inner.y + inner.height - 5, height: 5, ..inner };
+        let foot = Rect { y: inner.y + inner.height - SETTINGS, height: SETTINGS, ..inner };
         frame.render_widget(Paragraph::new(settings), foot);
     }
+}
+
+/// Rows that the keys have in a list of this height.
+fn list_rows(height: u16) -> usize {
+    usize::from(if height >= SETTINGS_FROM { height - SETTINGS } else { height })
 }
 
 /// Blanks up to a number of columns.
@@ -282,7 +308,15 @@ fn pad(text: &str, width: usize) -> String {
     format!("{text}{}", " ".repeat(width.saturating_sub(text.width())))
 }
 
-fn draw_chart(frame: &mut Frame, area: Rect, app: &App, key: &Clean, here: bool, theme: &Theme) {
+/// The chart of a key, which may be the chosen one.
+fn draw_chart(
+    frame: &mut Frame,
+    area: Rect,
+    app: &App,
+    (key, here): (&Clean, bool),
+    moments: &[Cow<'_, Moment>],
+    theme: &Theme,
+) {
     let state = &app.charts;
     let axis = axis_of(app, key.as_str());
     let (train, eval) = families(app, key.as_str());
@@ -328,7 +362,7 @@ fn draw_chart(frame: &mut Frame, area: Rect, app: &App, key: &Clean, here: bool,
         lines.push(ChartLine::of(&train_view, theme.series(0)));
     }
     lines.push(ChartLine::of(&eval_view, theme.series(1)));
-    let marks = restarts(&train_view).into_iter().map(|x| Mark { x, style: theme.muted }).collect();
+    let marks = events::marks(moments, axis, true, theme);
     let zone = app.zone.clone();
     let label: Box<dyn Fn(f64) -> String> = match axis {
         XAxis::Step => Box::new(|x| count(x.max(0.0).round() as u64)),
@@ -369,7 +403,7 @@ pub fn open(app: &mut App, key: &str) {
     app.charts.filter.clear();
     if let Some(at) = keys(app).iter().position(|k| k.as_str() == key) {
         (app.charts.selected, app.charts.single) = (at, true);
-        (app.charts.window, app.charts.cursor) = (None, None);
+        (app.charts.window, app.charts.cursor, app.charts.event) = (None, None, None);
     }
 }
 
@@ -425,6 +459,9 @@ pub fn act(app: &mut App, action: Action) -> Vec<Cmd> {
             app.charts.filter.clear();
             app.charts.selected = 0;
         }
+        Action::NextEvent => events::go(app, true),
+        Action::PreviousEvent => events::go(app, false),
+        Action::Single if events::open(app) => {}
         Action::Single => app.charts.single = !app.charts.single,
         Action::Smooth => app.charts.smoothing = (app.charts.smoothing + 1) % SMOOTHING.len(),
         Action::LogScale => app.charts.log = !app.charts.log,
@@ -446,6 +483,7 @@ pub fn act(app: &mut App, action: Action) -> Vec<Cmd> {
 /// Undoes what was done last, one thing a press.
 fn back(app: &mut App) {
     let state = &mut app.charts;
+    state.event = None;
     if state.cursor.take().is_none() && state.window.take().is_none() {
         if state.single {
             state.single = false;
@@ -460,7 +498,7 @@ fn next_axis(app: &mut App) {
     let at = axes.iter().position(|x| *x == app.charts.axis).map_or(0, |i| i + 1);
     if let Some(next) = axes.get(at % axes.len().max(1)) {
         app.charts.axis = *next;
-        (app.charts.window, app.charts.cursor) = (None, None);
+        (app.charts.window, app.charts.cursor, app.charts.event) = (None, None, None);
         app.say(&format!("along the bottom: {}", format!("{next:?}").to_lowercase()), Tone::Quiet);
     }
 }
@@ -501,6 +539,7 @@ fn move_cursor(app: &mut App, key: Option<&Clean>, by: f64) {
     let step = (now.1 - now.0) / 100.0;
     let at = app.charts.cursor.unwrap_or(now.1) + by * step;
     app.charts.cursor = Some(at.clamp(now.0, now.1));
+    app.charts.event = None;
 }
 
 /// Where on the axis a column of the screen is, if it is on a chart; and the chart's key.
@@ -531,8 +570,7 @@ pub fn press(app: &mut App, area: Rect, column: u16, row: u16) {
     if let (Some(list), _) = layout(area)
         && column < list.x + list.width
     {
-        let inner = usize::from(list.height.saturating_sub(2));
-        let rows = inner.saturating_sub(if inner > 8 { 5 } else { 0 });
+        let rows = list_rows(list.height.saturating_sub(2));
         let at = app.charts.selected.min(n.saturating_sub(1));
         let top = at.saturating_sub(rows / 2).min(n.saturating_sub(rows));
         if row > list.y && usize::from(row - list.y - 1) < rows {
@@ -543,6 +581,7 @@ pub fn press(app: &mut App, area: Rect, column: u16, row: u16) {
     if let Some((key, x)) = pointed(app, area, column, Some(row)) {
         app.charts.selected = key;
         app.charts.cursor = Some(x);
+        app.charts.event = None;
         app.charts.drag = Some(x);
     }
 }

@@ -1,0 +1,58 @@
+//! The lines of a text among which a few are looked for: nearly all bytes are passed over by one search.
+
+use aho_corasick::AhoCorasick;
+
+/// The largest unfinished line that is kept.
+const LONGEST: usize = 64 << 10;
+
+/// Splits a text into lines, in order, in any chunking.
+#[derive(Debug, Default)]
+pub(super) struct Lines {
+    partial: Vec<u8>,
+    /// Line breaks seen.
+    count: u64,
+    /// Every line is asked for, whatever its words.
+    all: bool,
+}
+
+impl Lines {
+    /// Gives the lines in which one of `words` may stand, with their numbers. `take` says whether it wants every line
+    /// that follows, until it says otherwise.
+    pub fn feed(&mut self, bytes: &[u8], words: &AhoCorasick, take: &mut dyn FnMut(u64, &[u8]) -> bool) {
+        let last = memchr::memrchr(b'\n', bytes);
+        if !self.all
+            && self.partial.is_empty()
+            && let Some(last) = last
+            && words.find(bytes).is_none()
+        {
+            self.count += memchr::memchr_iter(b'\n', bytes).count() as u64;
+            self.keep(&bytes[last + 1..]);
+            return;
+        }
+        let mut rest = bytes;
+        while let Some(end) = memchr::memchr(b'\n', rest) {
+            self.keep(&rest[..end]);
+            let line = std::mem::take(&mut self.partial);
+            self.count += 1;
+            if self.all || words.find(&line).is_some() {
+                self.all = take(self.count, &line);
+            }
+            rest = &rest[end + 1..];
+        }
+        self.keep(rest);
+    }
+
+    fn keep(&mut self, bytes: &[u8]) {
+        let room = LONGEST.saturating_sub(self.partial.len());
+        self.partial.extend_from_slice(&bytes[..bytes.len().min(room)]);
+    }
+
+    /// The unfinished last line is complete.
+    pub fn finish(&mut self, take: &mut dyn FnMut(u64, &[u8]) -> bool) {
+        if !self.partial.is_empty() {
+            let line = std::mem::take(&mut self.partial);
+            self.count += 1;
+            self.all = take(self.count, &line);
+        }
+    }
+}
