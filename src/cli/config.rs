@@ -47,6 +47,23 @@ pub fn path() -> Option<PathBuf> {
     Some(etcetera::choose_base_strategy().ok()?.config_dir().join("oomph").join("config.toml"))
 }
 
+/// Files of one kind that are read from a folder.
+const MAX_FILES: usize = 200;
+
+/// A folder beside the configuration file; it need not be there.
+pub fn folder(name: &str) -> Option<PathBuf> {
+    Some(path()?.parent()?.join(name))
+}
+
+/// The user's own files in such a folder, in the order of their names.
+pub fn files(name: &str) -> Vec<PathBuf> {
+    let Some(Ok(entries)) = folder(name).map(std::fs::read_dir) else { return Vec::new() };
+    let paths = entries.flatten().map(|e| e.path()).filter(|p| p.extension().is_some_and(|e| e == "toml"));
+    let mut paths: Vec<PathBuf> = paths.take(MAX_FILES).collect();
+    paths.sort();
+    paths
+}
+
 fn read(path: &std::path::Path) -> Result<Option<String>> {
     match std::fs::metadata(path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),

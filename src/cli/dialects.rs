@@ -28,9 +28,8 @@ use crate::{
 
 /// Bytes of a log that are looked at.
 const MAX_LOG: u64 = 64 << 20;
-/// Longest dialect file, and how many are read.
+/// Longest dialect file.
 const MAX_FILE: u64 = 1 << 20;
-const MAX_FILES: usize = 200;
 
 /// List the log formats that are known; say which one a log is of; draft one.
 ///
@@ -89,7 +88,7 @@ pub fn run(args: &DialectsArgs) -> Result<ExitCode> {
 
 /// Where the user's dialects belong; the folder need not be there.
 fn folder() -> Option<PathBuf> {
-    Some(super::config::path()?.parent()?.join("dialects"))
+    super::config::folder("dialects")
 }
 
 /// Reads the user's dialects, for whatever reads logs. One that is no dialect is told of and left out.
@@ -105,11 +104,13 @@ pub fn load() {
 }
 
 fn user_files() -> Vec<PathBuf> {
-    let Some(Ok(entries)) = folder().map(std::fs::read_dir) else { return Vec::new() };
-    let paths = entries.flatten().map(|e| e.path()).filter(|p| p.extension().is_some_and(|e| e == "toml"));
-    let mut paths: Vec<PathBuf> = paths.take(MAX_FILES).collect();
-    paths.sort();
-    paths
+    super::config::files("dialects")
+}
+
+/// The user's dialects that can be read, and what is wrong with the others.
+pub(super) fn user() -> (usize, Vec<String>) {
+    let (good, bad): (Vec<_>, Vec<_>) = user_files().iter().map(|path| read(path)).partition(Result::is_ok);
+    (good.len(), bad.into_iter().filter_map(Result::err).map(|error| format!("{error:#}")).collect())
 }
 
 /// A dialect's file; its samples must give what they say.

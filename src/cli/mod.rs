@@ -16,6 +16,7 @@ mod history;
 pub mod jobs;
 pub mod knobs;
 mod machine;
+mod messages;
 mod metrics;
 mod plain;
 mod record;
@@ -121,6 +122,9 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
     );
     if reads_logs {
         dialects::load();
+    }
+    if reads_logs || matches!(cli.command, Some(Command::Explain(_))) {
+        messages::load();
     }
     match cli.command {
         None => watch::run(&cli.watch),

@@ -5,6 +5,7 @@ pub mod causes;
 pub mod fixes;
 mod levers;
 mod measured;
+pub mod phases;
 mod plan;
 pub mod prose;
 mod spelling;

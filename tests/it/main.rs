@@ -19,6 +19,7 @@ mod imports;
 mod inputs;
 mod jobs;
 mod measured;
+mod messages;
 mod mixed_sources;
 mod nuisances;
 mod panels;

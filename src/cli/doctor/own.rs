@@ -7,7 +7,7 @@ use std::{
 
 use super::Check;
 use crate::{
-    cli::config,
+    cli::{config, dialects, messages},
     model::{Bytes, Clean},
     session::Session,
     store::{disk, folder, recorder, runs},
@@ -19,6 +19,23 @@ const AREA: &str = "Recordings and configuration";
 pub fn checks() -> Vec<Check> {
     let mut all = state();
     all.extend(configuration());
+    all.extend(own_files("dialects", "dialects", &dialects::user()));
+    all.extend(own_files("messages", "kinds of messages", &messages::user()));
+    all
+}
+
+/// The user's own files in a folder beside the configuration: nothing is said where there are none.
+fn own_files(folder: &'static str, what: &str, (good, bad): &(usize, Vec<String>)) -> Vec<Check> {
+    let mut all: Vec<Check> = bad
+        .iter()
+        .map(|error| {
+            Check::off(AREA, folder, format!("left out: {error}"))
+                .advise("mend it; what it says is not read until then")
+        })
+        .collect();
+    if *good > 0 {
+        all.push(Check::well(AREA, folder, format!("{good} {what} of your own are read")).fact("files", *good));
+    }
     all
 }
 

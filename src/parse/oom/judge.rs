@@ -14,7 +14,7 @@ use crate::{
 };
 
 use super::{
-    family::{FAMILIES, Family},
+    family::{Families, Family},
     size, torch,
 };
 
@@ -66,11 +66,11 @@ static MULTIPROCESSING: LazyLock<Regex> = LazyLock::new(|| {
 });
 
 /// Every message among `lines`, in order, each with its traceback and context.
-pub fn incidents(source: &Clean, lines: &[TextLine]) -> Vec<Incident> {
+pub fn incidents(families: &Families, source: &Clean, lines: &[TextLine]) -> Vec<Incident> {
     let mut found: Vec<Incident> = Vec::new();
     let mut nth = 0;
     while nth < lines.len() {
-        let (incident, used) = at(source, lines, nth);
+        let (incident, used) = at(families, source, lines, nth);
         if let Some(incident) = incident {
             found.push(incident);
         }
@@ -85,8 +85,12 @@ pub fn incidents(source: &Clean, lines: &[TextLine]) -> Vec<Incident> {
 }
 
 /// The message that begins in line `nth`, if one does, and the lines that it takes.
-fn at(source: &Clean, lines: &[TextLine], nth: usize) -> (Option<Incident>, usize) {
+fn at(families: &Families, source: &Clean, lines: &[TextLine], nth: usize) -> (Option<Incident>, usize) {
     let Some(line) = lines.get(nth) else { return (None, 1) };
+    // The user's own come first: what they say of a line is so.
+    if let Some(found) = by_family(families.own().iter(), source, lines, nth) {
+        return found;
+    }
     if MENTION.is_match(&line.text) {
         return (None, 1);
     }
@@ -104,13 +108,31 @@ fn at(source: &Clean, lines: &[TextLine], nth: usize) -> (Option<Incident>, usiz
         surround(&mut incident, source, lines, nth, used);
         return (Some(incident), used);
     }
+    let all = families.built_in().iter().filter(|f| torch.is_none() || f.id() != BARE);
+    if let Some(found) = by_family(all, source, lines, nth) {
+        return found;
+    }
+    match torch {
+        Some((mut incident, used)) => {
+            surround(&mut incident, source, lines, nth, used);
+            (Some(incident), used)
+        }
+        None => (None, 1),
+    }
+}
+
+/// The first of these families whose message begins in line `nth`.
+fn by_family<'a>(
+    families: impl Iterator<Item = &'a Family>,
+    source: &Clean,
+    lines: &[TextLine],
+    nth: usize,
+) -> Option<(Option<Incident>, usize)> {
+    let line = lines.get(nth)?;
     // A literal may be cut by the end of the line, or stand in the next one of a message that begins here.
     let near = near(lines, nth);
     let stands_near = |literal: &str| near.iter().any(|text| text.contains(literal));
-    for family in FAMILIES.iter().filter(|f| f.literals.iter().any(|l| stands_near(l))) {
-        if torch.is_some() && family.id == BARE {
-            continue;
-        }
+    for family in families.filter(|f| f.literals.iter().any(|l| stands_near(l))) {
         // The reading that gives the most figures; of two that give as many, the shorter one.
         let readings = joined(lines, nth);
         let matches = readings.iter().filter_map(|(text, used)| {
@@ -120,23 +142,17 @@ fn at(source: &Clean, lines: &[TextLine], nth: usize) -> (Option<Incident>, usiz
             begins.then(|| (c.iter().flatten().count(), std::cmp::Reverse(*used), c, *used, rest))
         });
         if let Some((_, _, c, used, rest)) = matches.max_by_key(|(groups, short, ..)| (*groups, *short)) {
-            if recovered(lines, nth, &family.id) {
-                return (None, 1);
+            if recovered(lines, nth, family.id()) {
+                return Some((None, 1));
             }
             let open = nth + used >= lines.len() && lines.last().is_some_and(|l| l.open);
             let mut incident = from_family(family, &c, rest, open);
             surround(&mut incident, source, lines, nth, used);
             refine(&mut incident, lines, nth);
-            return (Some(incident), 1);
+            return Some((Some(incident), 1));
         }
     }
-    match torch {
-        Some((mut incident, used)) => {
-            surround(&mut incident, source, lines, nth, used);
-            (Some(incident), used)
-        }
-        None => (None, 1),
-    }
+    None
 }
 
 /// The program says that it tries again with less; or it gave up a batch, or only warned, and the training went on.
@@ -272,7 +288,7 @@ fn from_family(family: &Family, c: &regex::Captures<'_>, rest: &str, open: bool)
     let mut incident = Incident {
         is_oom: family.is_oom,
         memory: family.memory,
-        kind: family.id.as_str().into(),
+        kind: Clean::new(family.id()),
         refusal: family.refusal.as_deref().map(Clean::new),
         device: text("device").and_then(|d| d.parse().ok()),
         numbers: Numbers {
@@ -288,7 +304,7 @@ fn from_family(family: &Family, c: &regex::Captures<'_>, rest: &str, open: bool)
         details,
         ..Incident::default()
     };
-    if family.id.starts_with("torch.") && incident.numbers == Numbers::default() {
+    if family.id().starts_with("torch.") && incident.numbers == Numbers::default() {
         // PyTorch's other back ends end as its CUDA messages do.
         let message = torch::read(rest);
         incident.numbers = message.numbers;

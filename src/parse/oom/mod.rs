@@ -8,13 +8,11 @@ mod judge;
 mod size;
 mod torch;
 
-use std::sync::LazyLock;
-
-use aho_corasick::AhoCorasick;
+use std::sync::Arc;
 
 use crate::model::{Clean, incident::Incident};
 
-pub use family::{Family, read as read_family};
+pub use family::{About, Families, Family, add, known, read};
 
 /// Text kept before a hit: a traceback stands before its message.
 const BEFORE: usize = 96 << 10;
@@ -28,28 +26,10 @@ pub fn fold(all: Vec<Incident>) -> Vec<Incident> {
     judge::fold(all)
 }
 
-/// Literals of which one stands in every message that matters.
-static LITERALS: LazyLock<AhoCorasick> = LazyLock::new(|| {
-    let own = ["out of memory", "outofmemory", "tried to allocate", "of memory", "\u{a0}"].map(str::to_string);
-    let families = family::FAMILIES.iter().flat_map(|f| f.literals.iter());
-    let all: Vec<String> = families.flat_map(|literal| with_halves(literal)).chain(own).collect();
-    AhoCorasick::builder().ascii_case_insensitive(true).build(all).expect("the list is tested")
-});
-
-/// A literal, and the halves of a long one: a wrapped line cuts at most one of them.
-fn with_halves(literal: &str) -> Vec<String> {
-    let words: Vec<&str> = literal.split(' ').collect();
-    let mut all = vec![literal.to_string()];
-    if words.len() >= 3 {
-        let (first, second) = words.split_at(words.len() / 2);
-        all.extend([first.join(" "), second.join(" ")].into_iter().filter(|half| half.len() >= 8));
-    }
-    all
-}
-
 /// Scans one text, in order, in any chunking.
 #[derive(Debug)]
 pub struct Scanner {
+    families: Arc<Families>,
     source: Clean,
     /// The last bytes before `region`, or all that is kept while no region is open.
     kept: Vec<u8>,
@@ -75,7 +55,13 @@ impl Default for Scanner {
 impl Scanner {
     /// `source` is the name that the places will carry.
     pub fn new(source: Clean) -> Self {
+        Self::with(family::known(), source)
+    }
+
+    /// Reads by other families than the process's own.
+    pub fn with(families: Arc<Families>, source: Clean) -> Self {
         Self {
+            families,
             source,
             kept: Vec::new(),
             start: 0,
@@ -100,7 +86,7 @@ impl Scanner {
         self.kept.extend_from_slice(bytes);
         // A literal may lie across two chunks.
         let from = self.looked.saturating_sub(64);
-        let hit = LITERALS.find(&self.kept[from..]).is_some();
+        let hit = self.families.search.find(&self.kept[from..]).is_some();
         self.looked = self.kept.len();
         match (hit, self.wanted) {
             (true, _) => self.wanted = Some(AFTER),
@@ -130,7 +116,7 @@ impl Scanner {
     fn read_region(&mut self, whole: bool) {
         let end = if whole { self.kept.len() } else { memchr::memrchr2(b'\n', b'\r', &self.kept).map_or(0, |e| e + 1) };
         let lines = super::text::lines(&self.kept[..end], self.lines + 1, self.start);
-        let open = judge::incidents(&self.source, &lines);
+        let open = judge::incidents(&self.families, &self.source, &lines);
         if open != self.open {
             self.open = open;
             self.settle();
@@ -178,4 +164,36 @@ impl Scanner {
     pub fn source(&self) -> &Clean {
         &self.source
     }
+}
+
+/// Tries the samples of a family: each must be found, as this kind, with its figures.
+///
+/// # Errors
+/// Which sample is not, and what it gave.
+pub fn check(family: Family) -> Result<(), String> {
+    if family.samples.is_empty() {
+        return Err("[[sample]]: at least one text of such a message is wanted".into());
+    }
+    let families = Arc::new(Families::new(vec![family]));
+    let Some(family) = families.own().first() else { return Ok(()) };
+    for (nth, sample) in family.samples.iter().enumerate() {
+        let mut scanner = Scanner::with(families.clone(), Clean::default());
+        scanner.feed(sample.text.as_bytes());
+        scanner.feed(b"\n");
+        scanner.finish();
+        let wrong = |what: String| Err(format!("[[sample]] {}: {what}", nth + 1));
+        let Some(found) = scanner.incidents().first() else { return wrong("nothing is found in it".into()) };
+        if found.kind.as_str() != family.id() {
+            return wrong(format!("it is read as {}", found.kind));
+        }
+        let numbers = serde_json::to_value(&found.numbers).unwrap_or_default();
+        for (name, want) in &sample.gives {
+            let got = numbers.get(name).and_then(serde_json::Value::as_u64);
+            if got != Some(*want) {
+                let got = got.map_or("nothing".to_string(), |bytes| bytes.to_string());
+                return wrong(format!("{name} is {got}, not {want}"));
+            }
+        }
+    }
+    Ok(())
 }
