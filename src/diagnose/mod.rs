@@ -8,7 +8,9 @@ mod measured;
 pub mod phases;
 mod plan;
 pub mod prose;
-mod spelling;
+pub mod spelling;
+
+pub use plan::{changes, together, told};
 
 use crate::model::{
     Bytes, Clean,
@@ -43,7 +45,7 @@ fn judge(case: Case<'_>) -> Failure {
 fn conclude(case: &Case<'_>, causes: Vec<Cause>) -> Failure {
     let i = case.incident;
     let mut fixes = fixes::fixes(case, &causes);
-    let plan = plan::plan(case, None, &mut fixes);
+    let (plan, basis) = plan::plan(case, None, &mut fixes);
     Failure {
         is_oom: i.is_oom,
         memory: i.memory,
@@ -59,6 +61,7 @@ fn conclude(case: &Case<'_>, causes: Vec<Cause>) -> Failure {
         causes,
         fixes,
         plan,
+        basis,
         message: i.message.clone(),
         echoes: i.echoes.clone(),
     }

@@ -8,7 +8,7 @@ use crate::{
         Bytes, Clean,
         architecture::Architecture,
         estimate::{Peak, PhaseEstimate},
-        failure::{Fix, Memory, PhaseId, Plan, Verdict},
+        failure::{Basis, Fix, Limit, Memory, PhaseId, Plan, Verdict},
         knobs::{Knob, Knobs, Origin, Value},
     },
 };
@@ -27,22 +27,13 @@ const MOST: f64 = 4.0;
 /// Sets of changes are looked through up to this many levers.
 const LEVERS: usize = 14;
 
-/// What the job may use, and how its predicted use is corrected by what the message measured.
-struct Limit {
-    bytes: f64,
-    /// The limit is of PyTorch's pool, not of the card.
-    pool: bool,
-    /// Measured by predicted, where the message says more than the model does.
-    correction: f64,
-}
-
-/// Fills in what each fix saves, and plans.
-pub fn plan(case: &Case<'_>, model: Option<&Architecture>, found: &mut [Fix]) -> Option<Plan> {
+/// Fills in what each fix saves, and plans. Gives what other sets of changes can be predicted from, too.
+pub fn plan(case: &Case<'_>, model: Option<&Architecture>, found: &mut [Fix]) -> (Option<Plan>, Option<Box<Basis>>) {
     if case.incident.memory != Memory::Gpu || !case.incident.is_oom {
-        return None;
+        return (None, None);
     }
     let known = model.cloned().or_else(|| models::find(case.knobs.str(Knob::Model)?)).filter(|m| !m.tower);
-    let Some(model) = known else { return without_model(case, found) };
+    let Some(model) = known else { return (without_model(case, found), None) };
     let (resolved, _) = memory::resolve(case.knobs);
     let resolved = evaluating(&Case { incident: case.incident, knobs: &resolved }, &model).unwrap_or(resolved);
     let resolved =
@@ -50,7 +41,7 @@ pub fn plan(case: &Case<'_>, model: Option<&Architecture>, found: &mut [Fix]) ->
     let settled = &Case { incident: case.incident, knobs: &resolved };
     let guessed = case.knobs.u64(Knob::PerDeviceTrainBatchSize).is_none();
     let Some(limit) = limit(settled, &model).filter(|_| !guessed || agrees(settled, &model)) else {
-        return without_model(case, found);
+        return (without_model(case, found), None);
     };
     let before = used(&model, settled.knobs, &limit).0;
     // One GPU alone has nobody to share with.
@@ -65,10 +56,10 @@ pub fn plan(case: &Case<'_>, model: Option<&Architecture>, found: &mut [Fix]) ->
         fix.predicted_peak_bytes = Some(after as u64);
         fix.verdict = verdict;
     }
-    let chosen = search(settled, &model, &limit)?;
-    // Settings that name no trainer are read as TRL's.
-    let mut told = resolved.clone();
-    told.put(Knob::Trainer, Value::Text("trl".into()), Origin::Assumed("no trainer is named".into()));
+    let told = told(&resolved);
+    let chosen = search(settled, &model, &limit);
+    let basis = Box::new(Basis { model: model.clone(), knobs: resolved.clone(), limit, peak_bytes: before as u64 });
+    let Some(chosen) = chosen else { return (None, Some(basis)) };
     let mut knobs = resolved.clone();
     let mut changes = BTreeMap::new();
     for (knob, value) in &chosen {
@@ -87,14 +78,38 @@ pub fn plan(case: &Case<'_>, model: Option<&Architecture>, found: &mut [Fix]) ->
     if guessed {
         note += "; batch and lengths are the trainer's defaults, which agree with the message: --config makes it sure";
     }
-    Some(Plan {
+    let plan = Plan {
         changes,
         predicted_peak_bytes: Some(after as u64),
         verdict,
         command: spelling::command(&told, &chosen),
         config_patch: spelling::patch(&told, &chosen),
         note: Clean::new(&note),
-    })
+    };
+    (Some(plan), Some(basis))
+}
+
+/// Settings that name no trainer are read as TRL's.
+pub fn told(knobs: &Knobs) -> Knobs {
+    let mut told = knobs.clone();
+    told.put(Knob::Trainer, Value::Text("trl".into()), Origin::Assumed("no trainer is named".into()));
+    told
+}
+
+/// What several fixes change, each setting once: the later one's word counts.
+pub fn changes(fixes: &[&Fix]) -> Vec<(Knob, Value)> {
+    let all = fixes.iter().flat_map(|fix| &fix.changes).map(|change| (change.knob, change.to.clone()));
+    all.collect::<BTreeMap<Knob, Value>>().into_iter().collect()
+}
+
+/// The predicted peak of a failed job with all of these fixes at once, and what follows from it.
+pub fn together(basis: &Basis, fixes: &[&Fix]) -> (u64, Verdict) {
+    let mut knobs = basis.knobs.clone();
+    for (knob, value) in changes(fixes) {
+        knobs.put(knob, value, Origin::Set);
+    }
+    let (after, verdict) = used(&basis.model, &knobs, &basis.limit);
+    (after as u64, verdict)
 }
 
 /// The settings of a job that failed in its evaluation, with what the failure itself proves: that it evaluates, and how
@@ -345,7 +360,8 @@ mod tests {
         let case = Case { incident: &incident, knobs: &knobs };
         let causes = crate::diagnose::causes::judge(&case);
         let mut fixes = crate::diagnose::fixes::fixes(&case, &causes);
-        let plan = plan(&case, None, &mut fixes).unwrap();
+        let (plan, basis) = plan(&case, None, &mut fixes);
+        let plan = plan.unwrap();
         assert!(
             ["gradient_checkpointing", "per_device_train_batch_size"].iter().any(|k| plan.changes.contains_key(k)),
             "{plan:?}"
@@ -355,6 +371,16 @@ mod tests {
         let of = |id: &str| fixes.iter().find(|f| f.id == id).unwrap_or_else(|| panic!("no {id}"));
         assert_ne!(of("fused_optimizer").verdict, Verdict::Fits);
         assert!(of("reduce_batch").saves_bytes.unwrap() > 50 << 30, "{:?}", of("reduce_batch"));
+        // One fix predicted as a set is what it is alone; two save less than the sum of what each saves.
+        let basis = basis.unwrap();
+        let (alone, _) = together(&basis, &[of("reduce_batch")]);
+        assert_eq!(Some(alone), of("reduce_batch").predicted_peak_bytes);
+        assert_eq!(together(&basis, &[]).0, basis.peak_bytes);
+        let both = [of("reduce_batch"), of("grad_checkpointing")];
+        let (peak, _) = together(&basis, &both);
+        let sum: u64 = both.iter().filter_map(|f| f.saves_bytes).sum();
+        assert!(both.iter().all(|f| Some(peak) < f.predicted_peak_bytes), "{peak}");
+        assert!(basis.peak_bytes - peak < sum, "{peak}, {sum}");
     }
 
     fn check(failed: PhaseId, needed: f64, limit: f64, want: f64) {

@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Clean,
-    knobs::{Knob, Value},
+    architecture::Architecture,
+    knobs::{Knob, Knobs, Value},
 };
 
 /// Which memory ran out.
@@ -144,6 +145,27 @@ pub struct Plan {
     pub note: Clean,
 }
 
+/// What a failed job may use, and how its predicted use is corrected by what the message measured.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Limit {
+    pub bytes: f64,
+    /// The limit is of PyTorch's pool, not of the card.
+    pub pool: bool,
+    /// Measured by predicted, where the message says more than the model does.
+    pub correction: f64,
+}
+
+/// What the peak of changed settings can be predicted from.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Basis {
+    pub model: Architecture,
+    /// The settings as they were, defaults and what the failure itself proves among them.
+    pub knobs: Knobs,
+    pub limit: Limit,
+    /// The predicted peak of these.
+    pub peak_bytes: u64,
+}
+
 /// One distinct failure with everything that is said of it.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Failure {
@@ -163,6 +185,9 @@ pub struct Failure {
     pub causes: Vec<Cause>,
     pub fixes: Vec<Fix>,
     pub plan: Option<Plan>,
+    /// `None` where nothing can be predicted.
+    #[serde(skip)]
+    pub basis: Option<Box<Basis>>,
     /// The message as it was read, cleaned.
     pub message: Clean,
     /// One sentence for people.

@@ -176,6 +176,7 @@ mod tests {
             causes: Vec::new(),
             fixes: Vec::new(),
             plan: None,
+            basis: None,
             message: "m".into(),
             summary: "s".into(),
             echoes: Vec::new(),

@@ -3,11 +3,11 @@
 use std::fmt::Write as _;
 
 use crate::{
-    diagnose::fixes,
+    diagnose::{changes, fixes, spelling},
     model::{
-        Bytes,
-        failure::{Diagnosis, Failure, Fix, PhaseId, Verdict},
-        knobs::Knobs,
+        Bytes, Clean,
+        failure::{Diagnosis, Failure, Fix, PhaseId, Plan, Verdict},
+        knobs::{Knob, Knobs, Value},
     },
 };
 
@@ -56,6 +56,54 @@ pub fn words_of(fix: &Fix, knobs: &Knobs) -> Vec<String> {
     fixes::how(fix, knobs).map(|(_, how)| how).into_iter().chain(fix.commands.iter().map(ToString::to_string)).collect()
 }
 
+/// The same with what stands there now: `per_device_train_batch_size: 8 → 4`.
+pub fn words_with_values(fix: &Fix, failure: &Failure, knobs: &Knobs) -> Vec<Clean> {
+    let mut words = words_of(fix, knobs);
+    if let Some(first) = words.first_mut() {
+        let mut from = 0;
+        for change in &fix.changes {
+            let basis = failure.basis.as_ref().and_then(|b| b.knobs.value(change.knob));
+            let Some(before) = change.from.as_ref().or(basis).filter(|before| **before != change.to) else { continue };
+            from = put_before(first, from, &change.to.to_string(), &before.to_string());
+        }
+    }
+    words.iter().map(|words| Clean::new(words)).collect()
+}
+
+/// Puts `before` and an arrow in front of the value `to` in `words`, from a place on; gives the place after it. Where the
+/// value does not stand there as it is, the end says what it was.
+fn put_before(words: &mut String, from: usize, to: &str, before: &str) -> usize {
+    let lower = words.to_ascii_lowercase();
+    let is_value = |at: &usize| {
+        let ends = lower[at + to.len()..].chars().next().is_none_or(|c| !(c.is_alphanumeric() || c == '_' || c == '.'));
+        let head = lower[..*at].trim_end_matches([' ', '"', '\'']);
+        ends && (head.ends_with([':', '=']) || head.len() < *at && lower[..*at].ends_with(' ') && head.contains("--"))
+    };
+    let only = || {
+        let at = lower.find(": ").map(|at| at + 2).or_else(|| lower.find('=').map(|at| at + 1))?;
+        (from == 0 && !lower[at..].contains([' ', ',', '(', '[', '{'])).then_some(at)
+    };
+    let found = lower.match_indices(&to.to_ascii_lowercase()).map(|(at, _)| at).filter(|at| *at >= from).find(is_value);
+    // What stands there alone is the value, by the framework's name for it.
+    let Some(at) = found.or_else(only) else {
+        let _ = write!(words, " (was {before})");
+        return from;
+    };
+    let text = format!("{before} → ");
+    words.insert_str(at, &text);
+    at + text.len() + if found.is_some() { to.len() } else { 0 }
+}
+
+/// What a plan changes, with what stands there now.
+pub fn changed_words(plan: &Plan, failure: &Failure) -> String {
+    let change = |(knob, to): (&&str, &Value)| {
+        let knobs = failure.basis.as_ref().map(|b| &b.knobs);
+        let before = knob.parse().ok().and_then(|knob: Knob| knobs?.value(knob));
+        before.map_or_else(|| format!("{knob}: {to}"), |before| format!("{knob}: {before} → {to}"))
+    };
+    plan.changes.iter().map(change).collect::<Vec<_>>().join(", ")
+}
+
 /// What the chosen fixes want typed; without a choice, the plan's command, else the first fix.
 pub fn command(failure: &Failure, chosen: &[&Fix], knobs: &Knobs) -> String {
     if chosen.is_empty()
@@ -64,7 +112,11 @@ pub fn command(failure: &Failure, chosen: &[&Fix], knobs: &Knobs) -> String {
         return format!("{command}\n");
     }
     let fixes: Vec<&Fix> = if chosen.is_empty() { failure.fixes.iter().take(1).collect() } else { chosen.to_vec() };
-    let lines: Vec<String> = fixes.iter().flat_map(|fix| words_of(fix, knobs)).collect();
+    // Several settings are one command line, each once; what is no setting follows.
+    let line = spelling::command(knobs, &changes(&fixes)).filter(|_| fixes.len() > 1);
+    let rest = fixes.iter().filter(|fix| line.is_none() || fix.changes.is_empty());
+    let lines: Vec<String> =
+        line.iter().map(Clean::to_string).chain(rest.flat_map(|fix| words_of(fix, knobs))).collect();
     if lines.is_empty() { String::new() } else { lines.join("\n") + "\n" }
 }
 
@@ -74,6 +126,9 @@ pub fn patch(failure: &Failure, chosen: &[&Fix], knobs: &Knobs) -> String {
         && let Some(patch) = failure.plan.as_ref().and_then(|p| p.config_patch.as_ref())
     {
         return patch.clone();
+    }
+    if let Some(patch) = spelling::patch(knobs, &changes(chosen)) {
+        return patch;
     }
     command(failure, chosen, knobs)
 }
@@ -155,4 +210,44 @@ pub fn markdown(diagnosis: &Diagnosis, knobs: &Knobs) -> String {
         out.push('\n');
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(words: &str, changes: &[(&str, &str)], want: &str) {
+        let mut shown = words.to_string();
+        let mut from = 0;
+        for (before, to) in changes {
+            from = put_before(&mut shown, from, to, before);
+        }
+        assert_eq!(shown, want);
+    }
+
+    #[test]
+    fn values_stand_where_they_are_typed() {
+        check(
+            "per_device_train_batch_size: 4, gradient_accumulation_steps: 2",
+            &[("8", "4"), ("1", "2")],
+            "per_device_train_batch_size: 8 → 4, gradient_accumulation_steps: 1 → 2",
+        );
+        check(
+            "batch_size=2 gradient_accumulation_steps=2",
+            &[("4", "2"), ("1", "2")],
+            "batch_size=4 → 2 gradient_accumulation_steps=1 → 2",
+        );
+        check(
+            "optim: adamw_torch_fused",
+            &[("adamw_torch", "adamw_torch_fused")],
+            "optim: adamw_torch → adamw_torch_fused",
+        );
+        check("gradient_checkpointing=True", &[("false", "true")], "gradient_checkpointing=false → True");
+        check("--train.micro_batch_size 4", &[("8", "4")], "--train.micro_batch_size 8 → 4");
+        check("{\"micro\": 4}", &[("8", "4")], "{\"micro\": 8 → 4}");
+        check("optim: adamw_bnb_8bit", &[("adamw_torch", "adamw_8bit")], "optim: adamw_torch → adamw_bnb_8bit");
+        // 40 is not 4, and torch.bfloat16 is another word.
+        check("--x 40 --y", &[("8", "4")], "--x 40 --y (was 8)");
+        check("load(dtype=torch.bfloat16)", &[("float32", "bfloat16")], "load(dtype=torch.bfloat16) (was float32)");
+    }
 }

@@ -155,6 +155,12 @@ fn fix(case: &Case<'_>, spec: &'static Spec) -> Fix {
     }
 }
 
+/// Why two fixes cannot stand beside each other; `None` where they can.
+pub fn clash(one: &str, other: &str) -> Option<&'static str> {
+    let of = |a: &str, b: &str| spec(a)?.conflicts.iter().find(|c| c.fixes.contains(&b)).map(|c| c.why);
+    of(one, other).or_else(|| of(other, one))
+}
+
 /// The framework whose words are shown for a fix, and what to type in it: the job's own, else one that it is built on.
 /// Where it has no such setting, what it does instead.
 pub fn how(fix: &Fix, knobs: &Knobs) -> Option<(&'static str, String)> {

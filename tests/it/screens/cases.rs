@@ -10,6 +10,7 @@ const TINY: (u16, u16) = (40, 12);
 const ALL: &[(u16, u16)] = &[WIDE, USUAL, TINY];
 const BOTH: &[(u16, u16)] = &[WIDE, USUAL];
 const ONE: &[(u16, u16)] = &[USUAL];
+const WIDE_ALONE: &[(u16, u16)] = &[WIDE];
 
 /// Name, keys, sizes.
 type Case = (&'static str, &'static str, &'static [(u16, u16)]);
@@ -173,6 +174,10 @@ fn died_of_memory() {
             ("diagnosis", "d", ALL),
             ("diagnosis-ascii", "bbd", BOTH),
             ("diagnosis-fix", "djj", ONE),
+            ("diagnosis-one", "d<space>", ALL),
+            ("diagnosis-together", "d<space>j<space>jj<space>", ALL),
+            ("diagnosis-together-ascii", "bbd<space>j<space>", BOTH),
+            ("diagnosis-exclusive", "d<space>j<space>j<space>j<space>j<space>j<space>", WIDE_ALONE),
         ],
     );
     check("killed", scenes::killed, &[("overview", "", ALL), ("diagnosis", "d", BOTH)]);

@@ -20,7 +20,7 @@ use crate::{
         App, Screen, Theme, Tone,
         format::{count, duration, fit, percent, sentence, short},
         keymap::Action,
-        report::{cause_words, verdict_words},
+        report::{cause_words, changed_words, verdict_words},
         standing::{self, Standing, Tempo, open_failure, standing, tempo},
         theme::Glyphs,
         widgets::{
@@ -92,9 +92,8 @@ fn reasons(app: &App, theme: &Theme) -> Vec<(&'static str, String, Style)> {
         }
         let plan = failure.plan.as_ref().filter(|p| !matches!(p.verdict, Verdict::Unknown));
         if let Some(plan) = plan {
-            let changes: Vec<String> = plan.changes.iter().map(|(knob, value)| format!("{knob}: {value}")).collect();
             let peak = plan.predicted_peak_bytes.map(|b| format!(", peak {}", Bytes(b))).unwrap_or_default();
-            let text = format!("{}   {}{peak}", changes.join(", "), verdict_words(plan.verdict));
+            let text = format!("{}   {}{peak}", changed_words(plan, failure), verdict_words(plan.verdict));
             all.push(("try", text, theme.good));
         } else if let Some(fix) = failure.fixes.first() {
             all.push(("try", fix.title.as_str().to_string(), theme.good));

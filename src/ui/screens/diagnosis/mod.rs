@@ -1,8 +1,9 @@
 //! Why it failed and what to change: the card with the request that did not fit, causes with evidence, fixes.
 
-use std::fmt::Write;
+mod card;
+mod fixes;
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, fmt::Write};
 
 use ratatui::{
     Frame,
@@ -16,15 +17,15 @@ use unicode_width::UnicodeWidthStr;
 use crate::{
     model::{
         Bytes, Clean,
-        failure::{Failure, Fix, Memory, Numbers, Verdict},
+        failure::{Failure, Memory},
     },
     ui::{
         App, Cmd, Screen, Theme, Tone,
-        format::{count, fit, gib, percent, sentence},
+        format::{count, fit, percent, sentence},
         keymap::Action,
-        report::{self, cause_words, phase_words, verdict_words, words_of},
+        report::{self, cause_words, phase_words},
         widgets::{
-            bar,
+            area::{split_left, split_top},
             panel::{explain, panel, panel_in},
         },
     },
@@ -137,21 +138,25 @@ pub fn render(frame: &mut Frame, area: Rect, app: &App, theme: &Theme) {
     };
     let border = if failure.is_oom { theme.critical } else { theme.warning };
     if area.width >= 110 {
-        let (left, right) = super::overview::split_left(area, area.width * 45 / 100);
+        let (left, right) = split_left(area, area.width * 45 / 100);
         let inner = panel_in(frame, left, &what_title(app), which(app, theme), theme, border);
         let inside = inset(inner);
         let first = failure.fixes.len();
         let mut page = Page::default();
         story(&mut page, app, failure, first, usize::from(inside.width), theme);
         draw(frame, inside, app, page, first);
-        let inner = panel(frame, right, "what to change", tried_total(app, failure, theme), theme);
+        let inner = panel(frame, right, "what to change", Vec::new(), theme);
         let inside = inset(inner);
-        draw(frame, inside, app, fixes(app, failure, usize::from(inside.width), theme), 0);
+        let (above, foot) = split_top(inside, inside.height - fixes::foot_rows(failure, inside.height));
+        draw(frame, above, app, fixes::table(app, failure, usize::from(inside.width), theme), 0);
+        fixes::foot(frame, foot, app, failure, theme);
     } else {
         let inner = panel_in(frame, area, &what_title(app), which(app, theme), theme, border);
         let inside = inset(inner);
         let page = whole(app, failure, usize::from(inside.width), theme);
-        draw(frame, inside, app, page, 0);
+        let (above, foot) = split_top(inside, inside.height - fixes::foot_rows(failure, inside.height));
+        draw(frame, above, app, page, 0);
+        fixes::foot(frame, foot, app, failure, theme);
     }
 }
 
@@ -209,9 +214,9 @@ fn whole(app: &App, failure: &Failure, width: usize, theme: &Theme) -> Page {
     let mut page = Page::default();
     page.text(&sentence(failure.summary.as_str()), 0, width, theme.bright);
     page.blank();
-    picture(&mut page, failure, width, theme);
+    card::picture(&mut page, failure, width, theme);
     page.heading("What to change", theme);
-    let rest = fixes(app, failure, width, theme);
+    let rest = fixes::table(app, failure, width, theme);
     let rows = page.rows.len();
     page.items.extend(rest.items.into_iter().map(|(row, item)| (row + rows, item)));
     page.rows.extend(rest.rows);
@@ -224,7 +229,7 @@ fn whole(app: &App, failure: &Failure, width: usize, theme: &Theme) -> Page {
 fn story(page: &mut Page, app: &App, failure: &Failure, first: usize, width: usize, theme: &Theme) {
     page.text(&sentence(failure.summary.as_str()), 0, width, theme.bright);
     page.blank();
-    picture(page, failure, width, theme);
+    card::picture(page, failure, width, theme);
     evidences(page, app, failure, first, width, theme);
 }
 
@@ -309,297 +314,6 @@ fn evidence(page: &mut Page, app: &App, line: Option<u64>, text: &str, first: us
     ]));
 }
 
-/// The card as a bar, what each part is, and the request that did not fit.
-fn picture(page: &mut Page, failure: &Failure, width: usize, theme: &Theme) {
-    let numbers = &failure.numbers;
-    let parts = parts_of(numbers);
-    let known: u64 = parts.iter().map(|(_, bytes)| bytes).sum();
-    let Some(whole) = capped(numbers).or(numbers.capacity_bytes).or(Some(known)).filter(|w| *w > 0 && known > 0) else {
-        if let Some(asked) = numbers.requested_bytes {
-            page.text(&format!("{} asked", Bytes(asked)), 0, width, theme.critical);
-            page.blank();
-        }
-        return;
-    };
-    let style = |name: &str| match name {
-        ALLOCATED => theme.series(0),
-        RESERVED => theme.series(1),
-        OVERHEAD => theme.series(3),
-        OTHERS => theme.series(4),
-        FREE => theme.faint,
-        _ => theme.muted,
-    };
-    let symbol = |name: &str| match name {
-        ALLOCATED => theme.glyphs.pick("█", "#"),
-        RESERVED => theme.glyphs.pick("▓", "="),
-        OVERHEAD => theme.glyphs.pick("▒", "%"),
-        OTHERS => theme.glyphs.pick("▚", "o"),
-        FREE => theme.glyphs.pick("░", "."),
-        _ => theme.glyphs.pick("▒", ":"),
-    };
-    let bar_width = width.min(100);
-    let segments: Vec<(f64, Style, &'static str)> =
-        parts.iter().map(|(name, bytes)| (*bytes as f64, style(name), symbol(name))).collect();
-    let name = match (failure.memory, failure.device) {
-        (Memory::Gpu, Some(device)) => format!("GPU {device}, {} GiB", gib(Bytes(whole))),
-        (Memory::Gpu, None) => format!("the GPU, {} GiB", gib(Bytes(whole))),
-        (Memory::Host, _) => format!("the host, {} GiB", gib(Bytes(whole))),
-        (Memory::Shm, _) => format!("/dev/shm, {} GiB", gib(Bytes(whole))),
-        (Memory::None, _) => format!("{} GiB", gib(Bytes(whole))),
-    };
-    let name = match (capped(numbers), numbers.capacity_bytes) {
-        (Some(cap), Some(card)) => {
-            let card = gib(Bytes(card));
-            format!("{}: {} GiB of the card's {card} are allowed", device_words(failure), gib(Bytes(cap)))
-        }
-        _ => name,
-    };
-    page.row(Line::from(Span::styled(sentence(&name), theme.text)));
-    let bar = bar::parts(&segments, bar_width);
-    page.row(Line::from(bar.clone()));
-    if width >= 84 {
-        page.row(Line::from(bar));
-    }
-    if let Some(asked) = numbers.requested_bytes {
-        request(page, asked, numbers, whole, bar_width, width, theme);
-    }
-    // In one narrow column two entries share a row, so that the fixes come into sight.
-    let across = if (72..84).contains(&width) { 2 } else { 1 };
-    let entry = |(name, bytes): &(&'static str, u64)| {
-        vec![
-            Span::styled(format!("{} ", symbol(name)), style(name)),
-            Span::styled(format!("{name:<26}"), theme.text),
-            Span::styled(format!("{:>6}", gib(Bytes(*bytes))), theme.bright),
-            Span::styled(if across == 1 { " GiB" } else { "" }, theme.muted),
-        ]
-    };
-    for pair in parts.chunks(across) {
-        let mut row = Vec::new();
-        for part in pair {
-            if !row.is_empty() {
-                row.push(Span::raw("  "));
-            }
-            row.extend(entry(part));
-        }
-        page.row(Line::from(row));
-    }
-    page.blank();
-}
-
-/// What the process may use, where that is less than the card has.
-fn capped(numbers: &Numbers) -> Option<u64> {
-    let allowed = numbers.allowed_bytes?;
-    numbers.capacity_bytes.is_none_or(|card| allowed < card).then_some(allowed)
-}
-
-fn device_words(failure: &Failure) -> String {
-    failure.device.map_or_else(|| "the GPU".to_string(), |device| format!("GPU {device}"))
-}
-
-/// The request to the scale of the card, from where free memory begins, with what it lacks.
-fn request(page: &mut Page, asked: u64, numbers: &Numbers, whole: u64, bar: usize, width: usize, theme: &Theme) {
-    let free = room_left(numbers).unwrap_or(0);
-    let columns = |bytes: u64| (bytes as f64 / whole as f64 * bar as f64).round() as usize;
-    let start = bar.saturating_sub(columns(free));
-    let length = columns(asked).clamp(1, (width.saturating_sub(1)).max(1));
-    let start = start.min(width.saturating_sub(length));
-    let edge = theme.glyphs.pick("▲", "^").repeat(length);
-    page.row(Line::from(vec![Span::raw(" ".repeat(start)), Span::styled(edge, theme.critical)]));
-    let short = asked.saturating_sub(free);
-    let mut text = format!("{} asked", Bytes(asked));
-    if room_left(numbers).is_some() {
-        if short > 0 {
-            let _ = write!(text, ", {} too much", Bytes(short));
-        } else {
-            text.push_str(", and as much was free: not in one piece, or not for this process");
-        }
-    }
-    let pad = start.saturating_sub(text.width() / 2).min(width.saturating_sub(text.width()));
-    page.text(&text, pad, width, theme.critical);
-}
-
-/// What the process could still have had: of the card, or under its limit.
-fn room_left(numbers: &Numbers) -> Option<u64> {
-    match (capped(numbers), numbers.in_use_bytes) {
-        (Some(cap), Some(used)) => Some(cap.saturating_sub(used)),
-        _ => numbers.free_bytes,
-    }
-}
-
-const ALLOCATED: &str = "allocated by PyTorch";
-const RESERVED: &str = "reserved, not allocated";
-const OVERHEAD: &str = "CUDA context and libraries";
-const OTHERS: &str = "other processes";
-const FREE: &str = "free";
-const USED: &str = "in use";
-
-/// The parts of the card that the message tells apart; together never more than the card.
-fn parts_of(numbers: &Numbers) -> Vec<(&'static str, u64)> {
-    let mut parts = Vec::new();
-    let allocated = numbers.allocated_bytes;
-    let reserved = numbers.reserved_unallocated_bytes;
-    if let Some(bytes) = allocated {
-        parts.push((ALLOCATED, bytes));
-    }
-    if let Some(bytes) = reserved {
-        parts.push((RESERVED, bytes));
-    }
-    let torch = allocated.unwrap_or(0).saturating_add(reserved.unwrap_or(0));
-    if let Some(used) = numbers.in_use_bytes {
-        let name = if torch == 0 { USED } else { OVERHEAD };
-        parts.push((name, used.saturating_sub(torch)));
-    }
-    if capped(numbers).is_some() {
-        parts.extend(room_left(numbers).map(|free| (FREE, free)));
-    } else if let (Some(capacity), Some(free)) = (numbers.capacity_bytes, numbers.free_bytes) {
-        let own = numbers.in_use_bytes.unwrap_or(torch).max(torch);
-        let name = if numbers.in_use_bytes.is_some() { OTHERS } else { "everything else" };
-        parts.push((name, capacity.saturating_sub(free).saturating_sub(own)));
-    }
-    if let Some(free) = numbers.free_bytes.filter(|_| capped(numbers).is_none()) {
-        parts.push((FREE, free));
-    }
-    // A hair of difference is rounding in the message, not a part of the card.
-    let hair = numbers.capacity_bytes.unwrap_or(0) / 500;
-    parts.retain(|(_, bytes)| *bytes > hair);
-    parts
-}
-
-/// The fixes as a table, the words to type under each.
-fn fixes(app: &App, failure: &Failure, width: usize, theme: &Theme) -> Page {
-    let mut page = Page::default();
-    let knobs = app.session.knobs();
-    if failure.fixes.is_empty() {
-        page.text("No fix can be named from this text alone.", 0, width, theme.muted);
-        page.text("Give more of the log, or the configuration: --config train.yaml", 0, width, theme.muted);
-        return page;
-    }
-    let capacity =
-        failure.numbers.allowed_bytes.or(failure.numbers.capacity_bytes).or_else(|| card_capacity(app, failure));
-    if let Some(capacity) = capacity
-        && failure.fixes.iter().any(|f| f.predicted_peak_bytes.is_some())
-    {
-        let text = format!("predicted peak, of {} GiB", gib(Bytes(capacity)));
-        page.row(Line::from(Span::styled(format!("{text:>width$}"), theme.muted)));
-    }
-    for (n, fix) in failure.fixes.iter().enumerate() {
-        let here = app.diagnosis.selected == Some(n);
-        page.items.push((page.rows.len(), Item::Fix(n)));
-        page.row(fix_row(app, fix, n, here, capacity, width, theme));
-        for words in words_of(fix, knobs) {
-            page.text(&Clean::new(&words).to_string(), 4, width, theme.accent);
-        }
-        let mut cost = fix.cost.as_str().to_string();
-        if let Some(saves) = fix.saves_bytes.filter(|s| *s > 0) {
-            cost = format!("saves {} {} {cost}", Bytes(saves), theme.glyphs.pick("·", "-"));
-        }
-        if !cost.is_empty() {
-            let cost = if cost.starts_with("none") { format!("cost: {cost}") } else { cost };
-            page.text(&cost, 4, width, theme.muted);
-        }
-        if here && !fix.when_not.is_empty() {
-            page.text(&format!("not when: {}", fix.when_not), 4, width, theme.warning);
-        }
-        page.blank();
-    }
-    if let Some(plan) = &failure.plan {
-        let known = !matches!(plan.verdict, Verdict::Unknown);
-        page.heading(if known { "The least that is predicted to fit" } else { "To try first" }, theme);
-        let changes: Vec<String> = plan.changes.iter().map(|(knob, value)| format!("{knob}: {value}")).collect();
-        page.text(&changes.join(", "), 2, width, theme.bright);
-        let peak = plan.predicted_peak_bytes.map(|b| format!("peak {}: ", Bytes(b))).unwrap_or_default();
-        if known {
-            page.text(&format!("{peak}{}", verdict_words(plan.verdict)), 2, width, verdict_style(plan.verdict, theme));
-        }
-        if !plan.note.is_empty() {
-            page.text(&sentence(plan.note.as_str()), 2, width, theme.muted);
-        }
-    }
-    page
-}
-
-fn fix_row(
-    app: &App,
-    fix: &Fix,
-    n: usize,
-    here: bool,
-    capacity: Option<u64>,
-    width: usize,
-    theme: &Theme,
-) -> Line<'static> {
-    let mark = match (app.diagnosis.chosen.contains(&n), theme.glyphs.ascii()) {
-        (true, false) => "◉ ",
-        (false, false) => "○ ",
-        (true, true) => "x ",
-        (false, true) => "- ",
-    };
-    let mut right = Vec::new();
-    if let (Some(peak), Some(capacity)) = (fix.predicted_peak_bytes, capacity) {
-        let share = peak as f64 / capacity.max(1) as f64;
-        let style = verdict_style(fix.verdict, theme);
-        if width >= 64 {
-            right.extend(bar::full(share, 14, style, theme));
-            right.push(Span::raw(" "));
-        }
-        right.push(Span::styled(format!("{:>6} GiB", gib(Bytes(peak))), theme.text));
-    }
-    if fix.verdict != Verdict::Unknown || fix.predicted_peak_bytes.is_some() {
-        right.push(Span::styled(format!("  {:<9}", verdict_words(fix.verdict)), verdict_style(fix.verdict, theme)));
-    }
-    let taken: usize = right.iter().map(Span::width).sum();
-    let room = width.saturating_sub(taken + 4);
-    let title = fit(fix.title.as_str(), room, theme.glyphs.pick("…", "~"));
-    let style = if here { theme.selection } else { theme.bright };
-    let left = vec![
-        Span::styled(mark, if here { theme.selection } else { theme.accent }),
-        Span::styled(format!("{title:<room$}"), style),
-    ];
-    crate::ui::widgets::row::sides(left, right, width)
-}
-
-fn verdict_style(verdict: Verdict, theme: &Theme) -> Style {
-    match verdict {
-        Verdict::Fits => theme.good,
-        Verdict::Tight => theme.warning,
-        Verdict::DoesNotFit => theme.critical,
-        Verdict::Unknown => theme.muted,
-    }
-}
-
-/// The card's capacity where the message does not give it but the driver does.
-fn card_capacity(app: &App, failure: &Failure) -> Option<u64> {
-    let device = failure.device.unwrap_or(0);
-    let gpu = app.session.gpus.iter().find(|g| g.latest.index == device)?;
-    gpu.latest.memory_total.filter(|_| !app.diagnosis.pasted).map(|b| b.0)
-}
-
-/// The peak with all tried fixes, by adding up what each saves alone: their savings overlap, so it is an outline.
-fn tried_total(app: &App, failure: &Failure, theme: &Theme) -> Vec<Span<'static>> {
-    let tried: Vec<&Fix> = chosen(app, failure);
-    if tried.is_empty() {
-        return Vec::new();
-    }
-    let before = failure.fixes.iter().find_map(|f| Some(f.predicted_peak_bytes? + f.saves_bytes?));
-    let saved: u64 = tried.iter().filter_map(|f| f.saves_bytes).sum();
-    let peak = match tried.as_slice() {
-        [one] => one.predicted_peak_bytes,
-        _ => before.map(|b| b.saturating_sub(saved)),
-    };
-    let Some(peak) = peak else { return vec![Span::styled(format!("{} tried", tried.len()), theme.accent)] };
-    let capacity =
-        failure.numbers.allowed_bytes.or(failure.numbers.capacity_bytes).or_else(|| card_capacity(app, failure));
-    let style = capacity.map_or(theme.text, |c| theme.fullness(peak as f64 / c.max(1) as f64));
-    let about = if tried.len() > 1 { "about " } else { "" };
-    vec![
-        Span::styled(format!("{} tried: peak {about}", tried.len()), theme.muted),
-        Span::styled(format!("{} GiB", gib(Bytes(peak))), style),
-    ]
-}
-
-fn chosen<'a>(app: &App, failure: &'a Failure) -> Vec<&'a Fix> {
-    app.diagnosis.chosen.iter().filter_map(|n| failure.fixes.get(*n)).collect()
-}
-
 pub fn act(app: &mut App, action: Action) -> Vec<Cmd> {
     let Some(shown) = failure(app) else {
         match (action, app.session.crash().map(|crash| (crash.source, crash.line))) {
@@ -667,8 +381,8 @@ pub fn act(app: &mut App, action: Action) -> Vec<Cmd> {
 
 fn take_away(app: &mut App, action: Action) -> Vec<Cmd> {
     let Some(shown) = failure(app) else { return Vec::new() };
-    let knobs = app.session.knobs();
-    let chosen = chosen(app, shown);
+    let knobs = &*fixes::knobs_of(app, shown);
+    let chosen = fixes::chosen(app, shown);
     let text = match action {
         Action::CopyCommand => report::command(shown, &chosen, knobs),
         Action::CopyPatch => report::patch(shown, &chosen, knobs),
