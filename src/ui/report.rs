@@ -246,8 +246,8 @@ mod tests {
         check("--train.micro_batch_size 4", &[("8", "4")], "--train.micro_batch_size 8 → 4");
         check("{\"micro\": 4}", &[("8", "4")], "{\"micro\": 8 → 4}");
         check("optim: adamw_bnb_8bit", &[("adamw_torch", "adamw_8bit")], "optim: adamw_torch → adamw_bnb_8bit");
-        // 40 is not 4, and torch.bfloat16 is another word.
+        // 40 is not 4.
         check("--x 40 --y", &[("8", "4")], "--x 40 --y (was 8)");
-        check("load(dtype=torch.bfloat16)", &[("float32", "bfloat16")], "load(dtype=torch.bfloat16) (was float32)");
+        check("load(dtype=torch.bfloat16)", &[("float32", "bfloat16")], "load(dtype=float32 → torch.bfloat16)");
     }
 }
