@@ -35,6 +35,12 @@ const WORDS: &[&str] = &[
     "torchtune",
     "world_size",
     "from_pretrained",
+    "EngineCore",
+    "when initializing the engine",
+    "jaxlib",
+    "RESOURCE_EXHAUSTED",
+    "Megatron-LM",
+    "megatron/",
     "Transformers:",
 ];
 
@@ -73,7 +79,13 @@ static FACTS: LazyLock<Vec<Fact>> = LazyLock::new(|| {
         fact(r"packages/unsloth/|Unsloth \d", Knob::Trainer, Some("unsloth")),
         fact(r"packages/(?:lightning|pytorch_lightning)/", Knob::Trainer, Some("lightning")),
         fact(r"packages/trl/", Knob::Trainer, Some("trl")),
-        fact(r"packages/vllm/", Knob::Trainer, Some("vllm")),
+        fact(r"packages/vllm/|\(EngineCore|when initializing the engine", Knob::Trainer, Some("vllm")),
+        fact(r"/Megatron-LM/|packages/megatron/|megatron/(?:core|training)/", Knob::Trainer, Some("megatron")),
+        fact(
+            r"packages/jax/|jaxlib\.|RESOURCE_EXHAUSTED: (?:XLA|Out of memory|Attempting)|memory space hbm",
+            Knob::Trainer,
+            Some("jax"),
+        ),
         fact(r"packages/transformers/trainer\.py", Knob::Trainer, Some("transformers")),
         fact(r"packages/torch/", Knob::Trainer, Some("pytorch")),
     ]
@@ -82,10 +94,10 @@ static FACTS: LazyLock<Vec<Fact>> = LazyLock::new(|| {
 /// How special a framework is: the one built on another names the job.
 fn rank(trainer: &str) -> u8 {
     match trainer {
-        "pytorch" => 0,
+        "pytorch" | "jax" => 0,
         "transformers" => 1,
         "vllm" => 2,
-        "trl" | "lightning" => 3,
+        "trl" | "lightning" | "megatron" => 3,
         _ => 4,
     }
 }
@@ -188,6 +200,8 @@ mod tests {
             "  File \"/x/site-packages/torch/nn/a.py\", line 1, in f\n  File \"/x/site-packages/trl/trainer/grpo_trainer.py\", line 1, in g\n  File \"/x/site-packages/transformers/trainer.py\", line 2, in h\n",
             &[(Knob::Trainer, "trl"), (Knob::Method, "grpo")],
         );
+        check("(EngineCore_DP0 pid=7) ValueError: x\n", &[(Knob::Trainer, "vllm")]);
+        check("jaxlib.xla_extension.XlaRuntimeError: RESOURCE_EXHAUSTED: x\n", &[(Knob::Trainer, "jax")]);
         check("{'loss': 0.1, 'rewards/format/mean': 0.5, 'reward_std': 0.2}\n", &[(Knob::Method, "grpo")]);
     }
 }

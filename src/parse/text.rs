@@ -87,8 +87,30 @@ pub fn lines(raw: &[u8], number: u64, byte: u64) -> Vec<TextLine> {
             *line = TextLine { rank: line.rank.or(rank), text, ..line.clone() };
         }
     }
+    ungroup(&mut out);
     out.retain(|l| !l.text.trim().is_empty());
     out
+}
+
+/// What Python draws before the lines of a group of exceptions, one bar for each group around it.
+static GROUPED: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"^(?:\s*\|)+(?: |$)").expect("tested"));
+static PARTED: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"^[\s|]*\+(?:-\+)?-{6,}").expect("tested"));
+
+/// Takes away the bars of groups of exceptions.
+fn ungroup(lines: &mut [TextLine]) {
+    let mut inside = false;
+    for line in lines {
+        if line.text.contains("Exception Group Traceback (most recent call last") {
+            inside = true;
+            line.text = line.text.trim_start_matches([' ', '|', '+']).to_string();
+        } else if inside && PARTED.is_match(&line.text) {
+            line.text.clear();
+        } else if inside && GROUPED.is_match(&line.text) {
+            line.text = GROUPED.replace(&line.text, "").into_owned();
+        } else {
+            inside = false;
+        }
+    }
 }
 
 /// What one physical line says: a folded one says several things.

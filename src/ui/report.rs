@@ -146,70 +146,108 @@ pub fn verdict_words(verdict: Verdict) -> &'static str {
 /// The whole diagnosis for an issue or a chat.
 pub fn markdown(diagnosis: &Diagnosis, knobs: &Knobs) -> String {
     let mut out = String::new();
+    if diagnosis.failures.is_empty() {
+        out.push_str("No out-of-memory failure was found in this text.\n");
+    }
     for failure in &diagnosis.failures {
-        let _ = writeln!(out, "## {}\n\n```text\n{}\n```\n", failure.summary, failure.message);
-        let place = &failure.place;
-        let _ = writeln!(
-            out,
-            "Where: {} line {}{}, {}.\n",
-            if place.source.is_empty() { "the text," } else { place.source.as_str() },
-            place.line,
-            failure.rank.map(|r| format!(", rank {r}")).unwrap_or_default(),
-            phase_words(failure.phase.id)
-        );
-        let numbers = &failure.numbers;
-        let rows = [
-            ("requested", numbers.requested_bytes),
-            ("allowed to this process", numbers.allowed_bytes),
-            ("capacity of the card", numbers.capacity_bytes),
-            ("free on the card", numbers.free_bytes),
-            ("in use by the process", numbers.in_use_bytes),
-            ("allocated by PyTorch", numbers.allocated_bytes),
-            ("reserved, not allocated", numbers.reserved_unallocated_bytes),
-        ];
-        if rows.iter().any(|(_, bytes)| bytes.is_some()) {
-            out.push_str("| memory | |\n|---|---:|\n");
-            for (name, bytes) in rows.iter().filter_map(|(name, bytes)| bytes.map(|b| (name, b))) {
-                let _ = writeln!(out, "| {name} | {} |", Bytes(bytes));
-            }
-            out.push('\n');
-        }
-        for cause in &failure.causes {
-            if let Some(settled_by) = &cause.settled_by {
-                let _ = writeln!(
-                    out,
-                    "* not enough data to tell: **{}** ({}). What would settle it: {settled_by}.",
-                    cause_words(cause.id),
-                    cause.summary
-                );
-                continue;
-            }
-            let _ = writeln!(out, "* **{}**: {}", cause_words(cause.id), cause.summary);
-            for evidence in &cause.evidence {
-                let line = evidence.line.map(|l| format!("line {l}: ")).unwrap_or_default();
-                let _ = writeln!(out, "  * {line}`{}`", evidence.text.as_str().replace('`', "'"));
-            }
-        }
-        if !failure.fixes.is_empty() {
-            out.push_str("\n| fix | type | saves | predicted peak | | cost |\n|---|---|---:|---:|---|---|\n");
-            // What the message itself asks for is worth a row only where something is to be typed.
-            for fix in failure.fixes.iter().filter(|f| f.id != "other" || !f.commands.is_empty()) {
-                let size = |bytes: Option<u64>| bytes.map_or_else(|| "?".to_string(), |b| Bytes(b).to_string());
-                let typed = words_of(fix, knobs).join("`<br>`").replace('|', "\\|");
-                let _ = writeln!(
-                    out,
-                    "| {} | `{typed}` | {} | {} | {} | {} |",
-                    fix.title,
-                    size(fix.saves_bytes),
-                    size(fix.predicted_peak_bytes),
-                    verdict_words(fix.verdict),
-                    fix.cost
-                );
-            }
-        }
+        one(&mut out, failure, knobs);
         out.push('\n');
     }
     out
+}
+
+fn one(out: &mut String, failure: &Failure, knobs: &Knobs) {
+    let _ = writeln!(out, "## {}\n\n```text\n{}\n```\n", sentence(failure.summary.as_str()), failure.message);
+    let place = &failure.place;
+    let source = if place.source.is_empty() { "the text" } else { place.source.as_str() };
+    let _ = write!(out, "Where: {source}");
+    // What the end of the process told stands on no line.
+    if place.line > 0 {
+        let _ = write!(out, " line {}", place.line);
+    }
+    for (name, number) in [("rank", failure.rank), ("GPU", failure.device)] {
+        if let Some(number) = number {
+            let _ = write!(out, ", {name} {number}");
+        }
+    }
+    if failure.phase.id != PhaseId::Unknown {
+        let _ = write!(out, ", {}", phase_words(failure.phase.id));
+    }
+    let _ = writeln!(out, " ({}).\n", failure.kind);
+    let numbers = &failure.numbers;
+    let sizes = [
+        ("requested", numbers.requested_bytes),
+        ("allowed to this process", numbers.allowed_bytes),
+        ("capacity", numbers.capacity_bytes),
+        ("free", numbers.free_bytes),
+        ("in use by the process", numbers.in_use_bytes),
+        ("allocated", numbers.allocated_bytes),
+        ("reserved, not allocated", numbers.reserved_unallocated_bytes),
+        ("of it in private pools", numbers.private_pools_bytes),
+    ];
+    let own = sizes.iter().filter_map(|(name, bytes)| Some(((*name).to_string(), (*bytes)?)));
+    let others = failure.other_processes.iter().filter_map(|p| Some((format!("held by process {}", p.pid), p.bytes?)));
+    let rows: Vec<Vec<String>> = own.chain(others).map(|(name, bytes)| vec![name, Bytes(bytes).to_string()]).collect();
+    if !rows.is_empty() {
+        table(out, &["memory", "size"], &rows);
+        out.push('\n');
+    }
+    for cause in &failure.causes {
+        if let Some(settled_by) = &cause.settled_by {
+            let _ = writeln!(
+                out,
+                "* not enough data to tell: **{}** ({}). What would settle it: {settled_by}.",
+                cause_words(cause.id),
+                cause.summary
+            );
+            continue;
+        }
+        let _ = writeln!(out, "* **{}**: {}", cause_words(cause.id), cause.summary);
+        for evidence in &cause.evidence {
+            let line = evidence.line.map(|l| format!("line {l}: ")).unwrap_or_default();
+            let _ = writeln!(out, "  * {line}`{}`", evidence.text.as_str().replace('`', "'"));
+        }
+    }
+    // What the message itself asks for is worth a row only where something is to be typed.
+    let fixes: Vec<&Fix> = failure.fixes.iter().filter(|f| f.id != "other" || !f.commands.is_empty()).collect();
+    if fixes.is_empty() {
+        return;
+    }
+    // Figures have a column where there are any.
+    let counted = fixes.iter().any(|f| f.predicted_peak_bytes.is_some());
+    let size = |bytes: Option<u64>| bytes.map_or_else(|| "not known".to_string(), |b| Bytes(b).to_string());
+    let row = |fix: &&Fix| {
+        let typed = words_of(fix, knobs).iter().map(|w| format!("`{}`", w.replace('`', "'"))).collect::<Vec<_>>();
+        let typed = if typed.is_empty() { "nothing to type".to_string() } else { typed.join("<br>") };
+        let mut cells = vec![fix.title.to_string(), typed];
+        if counted {
+            let figures =
+                [size(fix.saves_bytes), size(fix.predicted_peak_bytes), verdict_words(fix.verdict).to_string()];
+            cells.extend(figures);
+        }
+        cells.push(if fix.cost.is_empty() { "none".to_string() } else { fix.cost.to_string() });
+        cells
+    };
+    let rows: Vec<Vec<String>> = fixes.iter().map(row).collect();
+    out.push('\n');
+    let heads: &[&str] =
+        if counted { &["fix", "type", "saves", "predicted peak", "fits?", "cost"] } else { &["fix", "type", "cost"] };
+    table(out, heads, &rows);
+}
+
+/// A table, in which no cell is empty or ends early.
+fn table(out: &mut String, heads: &[&str], rows: &[Vec<String>]) {
+    let _ = writeln!(out, "| {} |\n|{}", heads.join(" | "), "---|".repeat(heads.len()));
+    for row in rows {
+        let cells: Vec<String> = row.iter().map(|cell| cell.replace('|', "\\|")).collect();
+        let _ = writeln!(out, "| {} |", cells.join(" | "));
+    }
+}
+
+/// Begins with a capital letter.
+fn sentence(text: &str) -> String {
+    let mut letters = text.chars();
+    letters.next().map_or(String::new(), |first| first.to_uppercase().chain(letters).collect())
 }
 
 #[cfg(test)]

@@ -35,6 +35,22 @@ fn whole_diagnoses() {
     }
 }
 
+/// What is pasted into an issue has no holes.
+#[test]
+fn markdown_says_only_what_is_known() {
+    let mut tables = 0;
+    for (name, text) in cases() {
+        let markdown = oomph::cli::report::markdown(&judge(&text), &Knobs::default());
+        assert!(!markdown.contains("phase that the log") && !markdown.contains("## \n"), "{name}:\n{markdown}");
+        for line in markdown.lines().filter(|l| l.starts_with('|')) {
+            tables += 1;
+            let cells: Vec<&str> = line.trim_matches('|').split(" | ").map(str::trim).collect();
+            assert!(cells.iter().all(|cell| !cell.is_empty() && *cell != "?"), "{name}: {line}");
+        }
+    }
+    assert!(tables > 500, "only {tables}");
+}
+
 /// What must not depend on the mangling.
 fn essence(d: &Diagnosis) -> Vec<String> {
     let one = |f: &Failure| {

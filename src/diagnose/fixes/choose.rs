@@ -57,6 +57,10 @@ pub(super) fn choose(case: &Case<'_>, causes: &[Cause]) -> Vec<&'static str> {
                 vec!["other", "reduce_batch", "grad_checkpointing", "reduce_seq_len", "fused_optimizer", "lora"]
             }
             "leak_growth" => vec!["stop_leak", "empty_cache", "reduce_batch", "torch_no_grad"],
+            // Without an engine the cache is that of `generate`, and nobody sets its share.
+            "kv_cache" if !engine(case) => {
+                vec!["reduce_batch", "reduce_completion_len", "reduce_generations", "reduce_seq_len", "qlora"]
+            }
             "kv_cache" => vec![
                 "lower_gpu_memory_utilization",
                 "reduce_batch",

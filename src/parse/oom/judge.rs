@@ -24,6 +24,8 @@ const SPREAD: usize = 14;
 const BARE: &str = "torch.cuda.bare";
 /// Name of the detail that says that the size asked for is exact to the byte.
 const EXACT: &str = "requested_bytes_exactly";
+/// The head of a traceback.
+const TRACEBACK: &str = "Traceback (most recent call last";
 /// Lines of context kept on each side.
 const CONTEXT: usize = 60;
 
@@ -67,21 +69,53 @@ static MULTIPROCESSING: LazyLock<Regex> = LazyLock::new(|| {
 
 /// Every message among `lines`, in order, each with its traceback and context.
 pub fn incidents(families: &Families, source: &Clean, lines: &[TextLine]) -> Vec<Incident> {
-    let mut found: Vec<Incident> = Vec::new();
+    let mut found: Vec<(usize, Incident)> = Vec::new();
     let mut nth = 0;
     while nth < lines.len() {
         let (incident, used) = at(families, source, lines, nth);
-        if let Some(incident) = incident {
-            found.push(incident);
-        }
+        found.extend(incident.map(|incident| (nth, incident)));
         nth += used.max(1);
     }
+    let mut found = chain(found, lines);
     for line in lines.iter().filter(|l| ECHO.is_match(&l.text)) {
         if let Some(owner) = found.iter_mut().rev().find(|i| i.is_oom && i.place.line < line.number) {
             owner.echoes.push(Evidence { line: Some(line.number), text: Clean::new(line.text.trim()) });
         }
     }
     found
+}
+
+/// What Python prints between an exception and the one that its handling, or `raise … from`, led to.
+const CHAINED: [&str; 2] =
+    ["During handling of the above exception", "The above exception was the direct cause of the following"];
+
+/// An exception that came of the handling of another one is the same failure: the first is the root. Each incident has
+/// the number of its line among `lines`.
+fn chain(mut found: Vec<(usize, Incident)>, lines: &[TextLine]) -> Vec<Incident> {
+    let links = lines.iter().enumerate().filter(|(_, l)| CHAINED.iter().any(|c| l.text.contains(c)));
+    let links: Vec<(usize, Option<u32>)> = links.map(|(at, l)| (at, l.rank)).collect();
+    for (link, rank) in links.into_iter().rev() {
+        let own = |i: &Incident| i.is_oom && (i.rank == rank || i.rank.is_none() || rank.is_none());
+        let next = found.iter().position(|(at, i)| own(i) && *at > link);
+        let last = found.iter().rposition(|(at, i)| own(i) && *at <= link);
+        let (Some(last), Some(next)) = (last, next) else { continue };
+        // Between the two messages lies the traceback of the second, and nothing else.
+        let of_rank = |from: usize, to: usize| {
+            lines.iter().skip(from).take(to.saturating_sub(from)).filter(move |l| l.rank == rank)
+        };
+        let (from, to) = (found.get(last).map_or(0, |f| f.0), found.get(next).map_or(0, |f| f.0));
+        if of_rank(link, to).filter(|l| l.text.contains(TRACEBACK)).count() > 1
+            || of_rank(from + 1, link).any(|l| PROGRESS.is_match(&l.text))
+        {
+            continue;
+        }
+        let (_, later) = found.remove(next);
+        if let Some((_, first)) = found.get_mut(last) {
+            first.echoes.push(Evidence { line: Some(later.place.line), text: later.message });
+            first.echoes.extend(later.echoes);
+        }
+    }
+    found.into_iter().map(|(_, incident)| incident).collect()
 }
 
 /// The message that begins in line `nth`, if one does, and the lines that it takes.
@@ -328,7 +362,7 @@ fn surround(incident: &mut Incident, source: &Clean, lines: &[TextLine], nth: us
     let mut block: Vec<TextLine> = Vec::new();
     for l in before.iter().rev().filter(own).take(400) {
         block.push(l.clone());
-        if l.text.contains("Traceback (most recent call last") {
+        if l.text.contains(TRACEBACK) {
             break;
         }
     }
@@ -473,14 +507,13 @@ pub fn fold(all: Vec<Incident>) -> Vec<Incident> {
             out.retain(|i| i.kind.as_str() != "tf.bfc");
         }
         // A bare kill beside a precise message says nothing more.
-        let precise = |k: &str| {
-            !matches!(
-                k,
-                "shell.killed" | "elastic.sigkill" | "deepspeed.sigkill" | "torch.cuda.bare" | "python.memory_error"
-            )
+        let precise = |i: &Incident| match i.kind.as_str() {
+            "shell.killed" | "elastic.sigkill" | "deepspeed.sigkill" | "torch.cuda.bare" => false,
+            "python.memory_error" => i.numbers.requested_bytes.is_some(),
+            _ => true,
         };
-        if out.iter().any(|i| precise(i.kind.as_str())) {
-            out.retain(|i| precise(i.kind.as_str()));
+        if out.iter().any(precise) {
+            out.retain(precise);
         }
     }
     out.truncate(20);
