@@ -354,8 +354,11 @@ mod tests {
             ids(torch, "fragmentation", &["vllm_enable_sleep_mode=true", "vllm_mode=server"])
                 .contains(&"expandable_segments")
         );
-        assert!(!ids(torch, "kv_cache", &["alloc_conf=expandable_segments:True"]).contains(&"vllm_sleep"));
-        assert!(ids(torch, "kv_cache", &[]).contains(&"vllm_sleep"));
+        assert!(
+            !ids(torch, "kv_cache", &["use_vllm=true", "alloc_conf=expandable_segments:True"]).contains(&"vllm_sleep")
+        );
+        assert!(ids(torch, "kv_cache", &["use_vllm=true"]).contains(&"vllm_sleep"));
+        assert_eq!(ids(torch, "kv_cache", &[])[0], "reduce_batch");
         // Adapters on the head, and TRL's own chunks.
         assert!(
             !ids(torch, "logits", &["lora_rank=8", "lora_target_modules=q_proj,lm_head"])
