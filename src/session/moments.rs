@@ -52,6 +52,7 @@ impl Moment {
             XAxis::Time => Some(self.place.time as f64 / 1e3),
             XAxis::Epoch => self.place.epoch,
             XAxis::Tokens => self.place.tokens,
+            XAxis::Points => (self.place.order > 0).then_some(self.place.order.into()),
         }
     }
 }
@@ -230,6 +231,7 @@ impl Moments {
             XAxis::Time => Some(place.time as f64 / 1e3),
             XAxis::Epoch => place.epoch,
             XAxis::Tokens => place.tokens,
+            XAxis::Points => (place.order > 0).then_some(place.order.into()),
         };
         let all = self.places.iter().filter(|(_, line, _)| *line > 0);
         let far = all.filter_map(|(source, line, place)| Some(((at(place)? - x).abs(), *source, *line)));

@@ -32,6 +32,8 @@ pub struct Cell {
     pub count: u32,
     pub nonfinite: u32,
     pub segment: u32,
+    /// Number of the last sample's point in its log.
+    order: u32,
 }
 
 /// Where a sample stands on each axis.
@@ -43,6 +45,8 @@ pub struct Place {
     pub epoch: Option<f64>,
     pub tokens: Option<f64>,
     pub segment: u32,
+    /// Number of the point in its log, from 1 on; an evaluation has that of the point before it.
+    pub order: u32,
 }
 
 impl Cell {
@@ -63,7 +67,13 @@ impl Cell {
             count: 1,
             nonfinite: u32::from(!value.is_finite()),
             segment: place.segment,
+            order: place.order,
         }
+    }
+
+    /// Numbers of the first and of the last point; `None` where they were not counted.
+    pub fn orders(&self) -> Option<(f64, f64)> {
+        (self.order > 0).then(|| (f64::from(self.order.saturating_sub(self.count - 1).max(1)), self.order.into()))
     }
 
     pub fn first_step(&self) -> Option<u64> {
@@ -124,6 +134,7 @@ impl Cell {
             count: self.count.saturating_add(next.count),
             nonfinite: self.nonfinite.saturating_add(next.nonfinite),
             segment: next.segment,
+            order: next.order,
         }
     }
 }

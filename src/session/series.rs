@@ -35,10 +35,12 @@ pub enum XAxis {
     Epoch,
     /// Tokens trained on.
     Tokens,
+    /// The points of the log, one after the other: where they tell no step.
+    Points,
 }
 
 impl XAxis {
-    pub const ALL: [Self; 4] = [Self::Step, Self::Time, Self::Epoch, Self::Tokens];
+    pub const ALL: [Self; 5] = [Self::Step, Self::Time, Self::Epoch, Self::Tokens, Self::Points];
 
     /// Where a cell begins and ends.
     fn span(self, cell: &Cell) -> Option<(f64, f64)> {
@@ -47,6 +49,7 @@ impl XAxis {
             Self::Time => Some((cell.times().0 as f64 / 1e3, cell.times().1 as f64 / 1e3)),
             Self::Epoch => cell.epochs(),
             Self::Tokens => cell.tokens(),
+            Self::Points => cell.orders(),
         }
     }
 }
@@ -471,6 +474,8 @@ impl Family {
 pub struct Metrics {
     train: Family,
     eval: Family,
+    /// Training points of each source.
+    orders: BTreeMap<SourceId, u32>,
     /// What happened beside the values.
     pub moments: Moments,
     last_train: Option<(SourceId, Point)>,
@@ -486,6 +491,7 @@ impl Default for Metrics {
         Self {
             train: Family::default(),
             eval: Family::default(),
+            orders: BTreeMap::new(),
             moments: Moments::default(),
             last_train: None,
             points: 0,
@@ -515,7 +521,10 @@ impl Metrics {
             self.ended = None;
         }
         let tokens = point.canonical.iter().find(|(key, _)| *key == "num_tokens").map(|(_, v)| *v);
+        let order = self.orders.entry(source).or_default();
+        *order = order.saturating_add(u32::from(point.kind == PointKind::Train));
         let place = Place {
+            order: (*order).max(1),
             step: point.step,
             time: point.time.map_or(at.as_millisecond(), |seconds| (seconds * 1e3) as i64),
             epoch: point.epoch,
@@ -572,6 +581,7 @@ impl Metrics {
     /// Drops what a source gave: it will be read again from its start.
     pub fn forget(&mut self, source: SourceId) {
         self.moments.forget(source);
+        self.orders.remove(&source);
         for series in self.train.series.iter_mut().chain(&mut self.eval.series) {
             series.tracks.retain(|t| t.source != source);
         }
@@ -593,6 +603,7 @@ impl Metrics {
             }
         }
         self.moments.absorb(whole.moments);
+        self.orders.extend(whole.orders);
         self.points = self.points.max(whole.points);
         self.dropped += whole.dropped;
         if self.last_train.is_none() {
@@ -796,6 +807,24 @@ mod tests {
         }
         assert_eq!(metrics.train().len(), MAX_KEYS);
         assert_eq!(metrics.dropped(), 2 * MAX_KEYS as u64);
+    }
+
+    #[test]
+    fn points_without_a_step_stand_side_by_side() {
+        let mut metrics = Metrics::default();
+        for i in 0..10_000 {
+            metrics.push(AT, CONSOLE, point(None, &[("loss", f64::from(i))]));
+        }
+        let eval = Point { kind: PointKind::Eval, ..point(None, &[("eval_loss", 1.0)]) };
+        metrics.push(AT, CONSOLE, eval);
+        let series = metrics.series("loss").unwrap();
+        assert_eq!(series.extent(XAxis::Step), None);
+        assert_eq!(series.extent(XAxis::Points), Some((1.0, 10_000.0)));
+        assert_eq!(series.view(XAxis::Points, 1.0..10_000.0, 100).len(), 100);
+        assert_eq!(metrics.eval().get("eval_loss").unwrap().extent(XAxis::Points), Some((10_000.0, 10_000.0)));
+        metrics.forget(CONSOLE);
+        metrics.push(AT, CONSOLE, point(None, &[("loss", 1.0)]));
+        assert_eq!(metrics.series("loss").unwrap().extent(XAxis::Points), Some((1.0, 1.0)));
     }
 
     #[test]

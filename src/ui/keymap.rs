@@ -105,7 +105,7 @@ const TABLE: &[Row] = &[
     (Action::Smooth, CHARTS, "charts.smooth", &["s"], "Smoothing: off, 0.6, 0.9, 0.98, beside the raw values", Some("smooth")),
     (Action::LogScale, CHARTS, "charts.log", &["y"], "Logarithmic values", Some("log")),
     (Action::Robust, CHARTS, "charts.robust", &["r"], "Fit the range to most values, or to all", None),
-    (Action::Axis, CHARTS, "charts.axis", &["x"], "Along the bottom: step, time, epoch", Some("x axis")),
+    (Action::Axis, CHARTS, "charts.axis", &["x"], "Along the bottom: step, time, epoch, points", Some("x axis")),
     (Action::ZoomIn, CHARTS, "charts.zoom_in", &["+", "="], "Zoom in", Some("zoom")),
     (Action::ZoomOut, CHARTS, "charts.zoom_out", &["-"], "Zoom out", None),
     (Action::ZoomReset, CHARTS, "charts.zoom_reset", &["0"], "Show everything", None),

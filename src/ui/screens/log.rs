@@ -184,6 +184,9 @@ pub fn render(frame: &mut Frame, area: Rect, app: &App, theme: &Theme) {
     if lost > 0 {
         right.push(Span::styled(format!("{dot}{} bytes not read", count(lost)), theme.warning));
     }
+    if let Some(dialects) = super::overview::dialect_words(source).filter(|_| area.width >= 60) {
+        right.push(Span::styled(format!("{dot}read as {dialects}"), theme.muted));
+    }
     right.push(Span::styled(format!("{dot}{} lines", count(source.log.last_number())), theme.muted));
     let title = match app.session.sources.len() {
         0 | 1 => format!("log{dot}{}", source.name),

@@ -77,13 +77,14 @@ pub fn over_time(frame: &mut Frame, area: Rect, app: &App, theme: &Theme) {
     } else {
         lines = envelope(&gpus, x, dots, theme);
     }
-    let mut rules = vec![Rule { value: capacity.as_f64(), style: theme.critical }];
+    let full = Rule { value: capacity.as_f64(), style: theme.critical };
+    let mut rules: Vec<Rule> = Some(full).into_iter().filter(|full| full.value <= top(peak, capacity)).collect();
     rules.extend(peak.map(|p| Rule { value: p.as_f64(), style: theme.warning }));
     let (plot, legend) = super::overview::split_top(inner, inner.height.saturating_sub(u16::from(inner.height >= 6)));
     let chart = Chart {
         lines,
         x,
-        y: Some((0.0, capacity.as_f64() * 1.02)),
+        y: Some((0.0, top(peak, capacity))),
         rules,
         unit: Bytes::GIB as f64,
         y_label: Some(|bytes| format!("{:.0}G", bytes.max(0.0) / Bytes::GIB as f64)),
@@ -92,6 +93,15 @@ pub fn over_time(frame: &mut Frame, area: Rect, app: &App, theme: &Theme) {
     chart.render(plot, frame.buffer_mut(), theme);
     if legend.height > 0 {
         frame.render_widget(legend_line(&gpus, usize::from(legend.width), theme), legend);
+    }
+}
+
+/// The upper end of memory's axis: the capacity, or twice the peak where most of that would stay empty.
+fn top(peak: Option<Bytes>, capacity: Bytes) -> f64 {
+    let gib = Bytes::GIB as f64;
+    match peak {
+        Some(peak) if peak.as_f64() < capacity.as_f64() * 0.4 => (peak.as_f64() * 2.0 / gib).ceil().max(1.0) * gib,
+        _ => capacity.as_f64() * 1.02,
     }
 }
 

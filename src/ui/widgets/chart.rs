@@ -319,6 +319,17 @@ impl Chart {
                 cell.set_symbol(arrow).set_style(style);
             }
         }
+        for line in self.lines.iter().filter(|l| l.kind != Kind::Band) {
+            let mut spans = line.spans.iter().filter(|s| s.x >= self.x.0 && s.x <= self.x.1);
+            // One value alone is a dot that can be seen.
+            if let (Some(only), None) = (spans.next(), spans.next()) {
+                let down = Canvas::fineness(theme.glyphs).1;
+                let at = (plot.x + (place_x(only.x) / across) as u16, plot.y + (place_y(only.last) / down) as u16);
+                if let Some(cell) = buffer.cell_mut(at).filter(|_| !self.log || only.last > 0.0) {
+                    cell.set_symbol(theme.glyphs.pick("●", "*")).set_style(line.style);
+                }
+            }
+        }
         for mark in marks().filter(|_| plot.height >= 3) {
             let y = if mark.tall { plot.y } else { plot.y + plot.height - 1 };
             if let Some(cell) = buffer.cell_mut((plot.x + (place_x(mark.x) / across) as u16, y)) {

@@ -141,11 +141,11 @@ fn families<'a>(app: &'a App, key: &str) -> (Option<&'a Series>, Option<&'a Seri
     (app.session.metrics.train().get(key), app.session.metrics.eval().get(key))
 }
 
-/// The axis in force: the one that was chosen, or time where nothing stands on that.
+/// The axis in force: the one that was chosen, or the points one by one where nothing stands on that.
 fn axis_of(app: &App, key: &str) -> XAxis {
     let (train, eval) = families(app, key);
     let stands = |x: XAxis| train.or(eval).is_some_and(|s| s.extent(x).is_some());
-    if stands(app.charts.axis) { app.charts.axis } else { XAxis::Time }
+    if stands(app.charts.axis) { app.charts.axis } else { XAxis::Points }
 }
 
 fn extent(app: &App, key: &str) -> Option<(f64, f64)> {
@@ -158,7 +158,9 @@ fn extent(app: &App, key: &str) -> Option<(f64, f64)> {
 /// What a chart of a key shows along the bottom.
 fn window(app: &App, key: &str) -> Option<(f64, f64)> {
     let whole = extent(app, key)?;
-    Some(match app.charts.window.filter(|_| axis_of(app, key) == app.charts.axis) {
+    // A window of one axis says nothing on another.
+    let nobody = || app.session.metrics.axes().all(|axis| axis != app.charts.axis);
+    Some(match app.charts.window.filter(|_| axis_of(app, key) == app.charts.axis || nobody()) {
         Some((from, to)) => (from.max(whole.0).min(whole.1), to.min(whole.1).max(whole.0)),
         None => whole,
     })
@@ -169,6 +171,7 @@ fn place_words(app: &App, axis: XAxis, x: f64) -> String {
         XAxis::Step => count(x.max(0.0).round() as u64),
         XAxis::Epoch => format!("{x:.2}"),
         XAxis::Tokens => short(x),
+        XAxis::Points => format!("point {}", count(x.max(0.0).round() as u64)),
         XAxis::Time => {
             Timestamp::from_millisecond((x * 1e3) as i64).map_or_else(|_| short(x), |at| clock(at, &app.zone))
         }
@@ -275,7 +278,8 @@ fn draw_list(frame: &mut Frame, area: Rect, app: &App, keys: &[Clean], events: u
     frame.render_widget(Paragraph::new(lines), Rect { height: (rows as u16).min(inner.height), ..inner });
     if inner.height >= SETTINGS_FROM {
         let on = |on: bool| if on { theme.bright } else { theme.muted };
-        let axis = format!("{:?}", state.axis).to_lowercase();
+        let here = keys.get(at).map_or(state.axis, |key| axis_of(app, key.as_str()));
+        let axis = format!("{here:?}").to_lowercase();
         let smoothing = if state.smoothing == 0 { "off".to_string() } else { SMOOTHING[state.smoothing].to_string() };
         let setting = |key: &'static str, name: &'static str, value: String, bright: bool| {
             Line::from(vec![
@@ -289,7 +293,7 @@ fn draw_list(frame: &mut Frame, area: Rect, app: &App, keys: &[Clean], events: u
             setting("s", "smoothing", smoothing, state.smoothing > 0),
             setting("y", "scale", if state.log { "log".into() } else { "linear".into() }, state.log),
             setting("r", "range", if state.robust { "most values".into() } else { "all values".into() }, !state.robust),
-            setting("x", "along", axis, state.axis != XAxis::Step),
+            setting("x", "along", axis, here != XAxis::Step),
             setting("n", "events", count(events as u64), events > 0),
         ];
         let foot = Rect { y: inner.y + inner.height - SETTINGS, height: SETTINGS, ..inner };
@@ -365,7 +369,7 @@ fn draw_chart(
     let marks = events::marks(moments, axis, true, theme);
     let zone = app.zone.clone();
     let label: Box<dyn Fn(f64) -> String> = match axis {
-        XAxis::Step => Box::new(|x| count(x.max(0.0).round() as u64)),
+        XAxis::Step | XAxis::Points => Box::new(|x| count(x.max(0.0).round() as u64)),
         XAxis::Epoch => Box::new(|x| format!("{x:.2}")),
         XAxis::Tokens => Box::new(short),
         XAxis::Time => Box::new(move |x| {

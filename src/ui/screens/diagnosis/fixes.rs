@@ -41,7 +41,9 @@ pub(super) fn table(app: &App, failure: &Failure, width: usize, theme: &Theme) -
     if let Some(capacity) = capacity
         && failure.fixes.iter().any(|f| f.predicted_peak_bytes.is_some())
     {
-        let text = format!("predicted peak, of {} GiB", gib(Bytes(capacity)));
+        let card = failure.numbers.allowed_bytes.or(failure.numbers.capacity_bytes);
+        let left = if card.is_some_and(|card| capacity < card) { " that other processes leave" } else { "" };
+        let text = format!("predicted peak, of {} GiB{left}", gib(Bytes(capacity)));
         page.row(Line::from(Span::styled(format!("{text:>width$}"), theme.muted)));
     }
     for (n, fix) in failure.fixes.iter().enumerate() {
@@ -144,8 +146,11 @@ fn card_capacity(app: &App, failure: &Failure) -> Option<u64> {
     gpu.latest.memory_total.filter(|_| !app.diagnosis.pasted).map(|b| b.0)
 }
 
-/// What the process may use: of its own limit, or of the card.
+/// What the process may use: of its own limit, of what other processes leave, or of the card.
 fn capacity(app: &App, failure: &Failure) -> Option<u64> {
+    if let Some(basis) = &failure.basis {
+        return Some(basis.limit.bytes as u64);
+    }
     failure.numbers.allowed_bytes.or(failure.numbers.capacity_bytes).or_else(|| card_capacity(app, failure))
 }
 

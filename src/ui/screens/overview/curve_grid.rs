@@ -44,7 +44,7 @@ pub fn nothing_yet(session: &Session) -> (&'static str, Vec<&'static str>) {
     if session.sources.values().all(|s| s.bytes_read == 0) {
         return ("No line has been read yet", vec!["The curves appear with the first step that is logged."]);
     }
-    ("No step has been logged yet", vec!["The trainer's lines are read as they come; the log below shows them."])
+    ("No value has been logged yet", vec!["The curves begin with the first values that the trainer logs."])
 }
 
 /// The curves in a grid of equal cells.
@@ -122,7 +122,7 @@ pub fn curve_chart(
 ) -> Chart {
     let metrics = &app.session.metrics;
     let Some(series) = metrics.series(curve.key.as_str()) else { return Chart::default() };
-    let axis = if series.extent(XAxis::Step).is_some() { XAxis::Step } else { XAxis::Time };
+    let axis = if series.extent(XAxis::Step).is_some() { XAxis::Step } else { XAxis::Points };
     let Some(x) = series.extent(axis) else { return Chart::default() };
     let dots = dots_across(area, theme).max(2);
     let buckets = series.view(axis, x.0..x.1, dots);
@@ -153,6 +153,6 @@ pub fn curve_chart(
     let rules = curve.cap.map(|value| Rule { value, style: theme.warning }).into_iter().collect();
     let marks = events::marks(moments, axis, false, theme);
     let x_label: Option<Box<dyn Fn(f64) -> String>> =
-        if with_x && axis == XAxis::Step { Some(Box::new(|x| count(x.max(0.0).round() as u64))) } else { None };
+        if with_x { Some(Box::new(|x| count(x.max(0.0).round() as u64))) } else { None };
     Chart { lines, x, rules, marks, x_label, ..Chart::default() }
 }

@@ -143,21 +143,30 @@ pub fn state_words(app: &App, theme: &Theme) -> (String, Style) {
     (format!("{mark} {word}"), style)
 }
 
-pub fn steps(tempo: &Tempo, theme: &Theme) -> Span<'static> {
+/// How far the run is: by its steps, or by what it tells instead of them.
+pub fn steps(session: &Session, tempo: &Tempo, theme: &Theme) -> Span<'static> {
+    let points = session.metrics.points();
+    let epoch = session.last_point().and_then(|p| p.epoch);
     let text = match (tempo.step, tempo.total) {
         (Some(step), Some(total)) => {
             let total = count(total);
             format!("step {:>width$} / {total}", count(step), width = total.len())
         }
         (Some(step), None) => format!("step {}", count(step)),
+        (None, _) if points > 0 => {
+            let epoch = epoch.map(|epoch| format!("epoch {epoch:.2}, ")).unwrap_or_default();
+            format!("{epoch}{} points logged", count(points))
+        }
         (None, _) => "no step yet".to_string(),
     };
-    Span::styled(text, if tempo.step.is_some() { theme.bright } else { theme.muted })
+    let some = tempo.step.is_some() || points > 0;
+    Span::styled(text, if some { theme.bright } else { theme.muted })
 }
 
 fn progress_line(app: &App, tempo: &Tempo, width: usize, theme: &Theme) -> Line<'static> {
     let (state, style) = state_words(app, theme);
-    let mut left = vec![Span::styled(state, style), Span::raw("   "), steps(tempo, theme), Span::raw("   ")];
+    let mut left =
+        vec![Span::styled(state, style), Span::raw("   "), steps(&app.session, tempo, theme), Span::raw("   ")];
     let mut right = Vec::new();
     if let Some(share) = tempo.share() {
         right.push(Span::styled(format!("{:>6.1} %", share * 100.0), theme.bright));
@@ -200,7 +209,8 @@ pub fn figures(app: &App, tempo: &Tempo, theme: &Theme) -> Vec<Vec<Span<'static>
     if let Some(rate) = tempo.tokens_per_second {
         groups.push(unit(short(rate), "tokens/s"));
     }
-    if let Some(epoch) = session.last_point().and_then(|p| p.epoch) {
+    // Without a step it stands in the line above.
+    if let Some(epoch) = session.last_point().and_then(|p| p.epoch).filter(|_| tempo.step.is_some()) {
         groups.push(row::figure("epoch", &format!("{epoch:.2}"), 5, theme.text, theme));
     }
     let knobs = session.knobs();
@@ -265,7 +275,9 @@ pub fn verdict_line(standing: &Standing, app: &App, width: usize, theme: &Theme)
         Tone::Critical => glyphs.pick("✖", "x"),
         Tone::Quiet => glyphs.pick("…", "~"),
     };
-    let key = if key.width() + 24 > width { String::new() } else { key };
+    // What happened is worth more than the key where there is no room for both.
+    let cut = width < 60 && key.width() + 3 + standing.text.as_str().width() > width;
+    let key = if cut || key.width() + 24 > width { String::new() } else { key };
     let room = width.saturating_sub(key.width() + 3);
     let text = format!("{mark} {}", fit(standing.text.as_str(), room, glyphs.pick("…", "~")));
     if standing.tone == Tone::Critical {

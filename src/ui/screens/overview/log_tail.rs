@@ -29,6 +29,12 @@ pub fn main_source(session: &Session) -> Option<&Source> {
     session.sources.values().max_by_key(|s| (s.last_output, std::cmp::Reverse(s.id)))
 }
 
+/// The formats as which a log's lines are read: the main one first, two at most.
+pub fn dialect_words(source: &Source) -> Option<String> {
+    let names = source.dialects();
+    (!names.is_empty()).then(|| names.iter().take(2).copied().collect::<Vec<_>>().join(" and "))
+}
+
 /// The last lines of the log.
 pub fn render(frame: &mut Frame, area: Rect, app: &App, theme: &Theme) {
     let Some(source) = main_source(&app.session) else {
@@ -41,6 +47,12 @@ pub fn render(frame: &mut Frame, area: Rect, app: &App, theme: &Theme) {
         right.push(Span::styled(trouble.as_str().to_string(), theme.warning));
     } else if source.log.last_number() > 0 {
         right.push(Span::styled(format!("{} lines", count(source.log.last_number())), theme.muted));
+    }
+    if let Some(dialects) = dialect_words(source)
+        && area.width >= 60
+    {
+        let dot = if right.is_empty() { "" } else { theme.glyphs.pick(" · ", " - ") };
+        right.insert(0, Span::styled(format!("read as {dialects}{dot}"), theme.muted));
     }
     let inner = panel(frame, area, &format!("log {} {}", theme.glyphs.pick("·", "-"), source.name), right, theme);
     let width = usize::from(inner.width).saturating_sub(2);

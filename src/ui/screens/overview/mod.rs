@@ -25,7 +25,7 @@ use crate::{
 use super::{diagnosis, memory_panel};
 
 pub use crate::ui::widgets::area::{part, split_left, split_top};
-pub use log_tail::main_source;
+pub use log_tail::{dialect_words, main_source};
 
 /// How much there is room for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -119,7 +119,11 @@ fn small(frame: &mut Frame, area: Rect, app: &App, theme: &Theme) {
     let mut rows = Vec::new();
     let (state, style) = header::state_words(app, theme);
     let right = vec![Span::styled(tempo.share().map(crate::ui::format::percent).unwrap_or_default(), theme.bright)];
-    rows.push(row::sides(vec![Span::styled(state, style), Span::raw(" "), header::steps(&tempo, theme)], right, width));
+    rows.push(row::sides(
+        vec![Span::styled(state, style), Span::raw(" "), header::steps(&app.session, &tempo, theme)],
+        right,
+        width,
+    ));
     rows.push(Line::from(bar::thin(tempo.share().unwrap_or(0.0), width, theme.accent, theme)));
     rows.push(row::groups(header::figures(app, &tempo, theme), width, 2));
     rows.push(header::verdict_line(&standing(&app.session, &app.alerts), app, width, theme));
