@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, LazyLock, Mutex},
+    sync::{Arc, LazyLock, Mutex, OnceLock},
 };
 
 use aho_corasick::AhoCorasick;
@@ -150,8 +150,9 @@ pub struct Family {
     pub is_oom: bool,
     /// For a look-alike: why it is not out of memory.
     pub refusal: Option<String>,
-    /// What a message looks like. Groups give its figures.
-    pub pattern: Regex,
+    pattern: String,
+    /// Made when it is first asked for: most are never, and all of them together hold megabytes.
+    compiled: OnceLock<Regex>,
     /// Lower-case words of which one stands in every such message.
     pub literals: Vec<String>,
     pub samples: Vec<Sample>,
@@ -161,6 +162,16 @@ impl Family {
     pub fn id(&self) -> &str {
         &self.about.id
     }
+
+    /// What a message looks like. Groups give its figures.
+    pub fn pattern(&self) -> &Regex {
+        self.compiled.get_or_init(|| compile(&self.pattern).expect("a pattern is tried when its file is written"))
+    }
+}
+
+/// People retype messages; case means nothing unless the pattern says so.
+fn compile(pattern: &str) -> Result<Regex, String> {
+    Regex::new(&format!("(?i){pattern}")).map_err(|e| format!("pattern: {e}"))
 }
 
 /// The families that a text is read by: the user's own first.
@@ -173,7 +184,7 @@ pub struct Families {
 }
 
 static BUILT_IN: LazyLock<Vec<Family>> =
-    LazyLock::new(|| FILES.iter().filter_map(|(_, text)| read(text).ok()).collect());
+    LazyLock::new(|| FILES.iter().filter_map(|(_, text)| parse(text).ok()).collect());
 
 impl Families {
     /// The user's families before the built-in ones.
@@ -233,19 +244,22 @@ pub fn known() -> Arc<Families> {
 /// The least length of a literal: a shorter one stands everywhere and slows the search down.
 const SHORTEST: usize = 4;
 
-/// Reads a family's file.
+/// Reads a family's file, and tries its pattern.
 ///
 /// # Errors
 /// What is wrong with it, in words.
 pub fn read(text: &str) -> Result<Family, String> {
-    let file: File = toml::from_str(text).map_err(|e| e.to_string())?;
-    // People retype messages; case means nothing unless the pattern says so.
-    let pattern = Regex::new(&format!("(?i){}", file.pattern)).map_err(|e| format!("pattern: {e}"))?;
-    for name in pattern.capture_names().flatten() {
+    let family = parse(text)?;
+    for name in compile(&family.pattern)?.capture_names().flatten() {
         if !GROUPS.contains(&name) && !GROUPS.contains(&name.trim_end_matches('2')) {
             return Err(format!("pattern: no figure is called {name}; known are {}", GROUPS.join(", ")));
         }
     }
+    Ok(family)
+}
+
+fn parse(text: &str) -> Result<Family, String> {
+    let file: File = toml::from_str(text).map_err(|e| e.to_string())?;
     if file.is_oom == (file.memory == Memory::None) || file.is_oom == file.refusal.is_some() {
         return Err("is_oom = false goes with memory = \"none\" and a refusal, and only then".into());
     }
@@ -260,7 +274,8 @@ pub fn read(text: &str) -> Result<Family, String> {
         memory: file.memory,
         is_oom: file.is_oom,
         refusal: file.refusal,
-        pattern,
+        pattern: file.pattern,
+        compiled: OnceLock::new(),
         literals,
         samples: file.sample,
     })

@@ -170,7 +170,7 @@ fn by_family<'a>(
         // The reading that gives the most figures; of two that give as many, the shorter one.
         let readings = joined(lines, nth);
         let matches = readings.iter().filter_map(|(text, used)| {
-            let c = family.pattern.captures(text)?;
+            let c = family.pattern().captures(text)?;
             let begins = c.get(0).is_some_and(|m| m.start() < line.text.len().max(1));
             let rest = c.get(0).and_then(|m| text.get(m.start()..)).unwrap_or_default();
             begins.then(|| (c.iter().flatten().count(), std::cmp::Reverse(*used), c, *used, rest))
