@@ -5,12 +5,10 @@
 //! one shows the newest state.
 
 use std::{
-    cell::RefCell,
     collections::VecDeque,
     fmt::Write as _,
     io::{self, IsTerminal, Write},
     os::fd::AsFd,
-    rc::Rc,
     sync::{
         Arc, Condvar, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -22,7 +20,7 @@ use std::{
 
 use ratatui::{
     Terminal,
-    backend::{Backend, ClearType, CrosstermBackend, WindowSize},
+    backend::{Backend, ClearType, WindowSize},
     buffer::Cell,
     crossterm::{
         cursor, event, execute, queue,
@@ -37,7 +35,9 @@ use crate::{model::redact, session::alerts::Alert};
 use super::{
     App, Cmd, Msg,
     config::{From, Notify},
-    keys, named_colours, probe,
+    keys,
+    pen::Pen,
+    probe,
     theme::Tone,
     update, view,
 };
@@ -464,27 +464,11 @@ fn listen_to_sources(messages: Receiver<Msg>, mailbox: &Arc<Mailbox>) {
     });
 }
 
-/// The bytes of the frame that is being drawn.
-#[derive(Clone, Default)]
-struct Page(Rc<RefCell<Vec<u8>>>);
-
-impl Write for Page {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.borrow_mut().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
 /// Draws into memory and hands each finished frame to the thread that writes.
 struct Frames {
-    inner: CrosstermBackend<Page>,
-    page: Page,
-    /// Anything in the frame apart from the brackets of a synchronised update?
-    touched: bool,
+    /// The bytes of the frame that is being drawn; none as long as nothing differs.
+    page: Vec<u8>,
+    pen: Pen,
     writer: SyncSender<Vec<u8>>,
     busy: Arc<AtomicBool>,
 }
@@ -501,8 +485,7 @@ impl Frames {
                 done.store(false, Ordering::Release);
             }
         });
-        let page = Page::default();
-        Self { inner: CrosstermBackend::new(page.clone()), page, touched: false, writer, busy }
+        Self { page: Vec::new(), pen: Pen::default(), writer, busy }
     }
 
     /// Has the last frame been written?
@@ -521,6 +504,14 @@ impl Frames {
     fn bytes(&mut self, bytes: &[u8]) {
         self.wait(PATIENCE);
         self.send(bytes.to_vec());
+    }
+
+    /// A frame appears at once, not cell by cell.
+    fn begin(&mut self) -> io::Result<()> {
+        if self.page.is_empty() {
+            queue!(self.page, BeginSynchronizedUpdate)?;
+        }
+        Ok(())
     }
 
     fn send(&mut self, bytes: Vec<u8>) {
@@ -542,11 +533,9 @@ impl Backend for Frames {
         if content.peek().is_none() {
             return Ok(());
         }
-        if !self.touched {
-            queue!(self.inner, BeginSynchronizedUpdate)?;
-            self.touched = true;
-        }
-        self.inner.draw(content)
+        self.begin()?;
+        self.pen.draw(&mut self.page, content);
+        Ok(())
     }
 
     fn hide_cursor(&mut self) -> io::Result<()> {
@@ -570,14 +559,11 @@ impl Backend for Frames {
     }
 
     fn clear_region(&mut self, clear_type: ClearType) -> io::Result<()> {
-        if !self.touched {
-            queue!(self.inner, BeginSynchronizedUpdate)?;
-            self.touched = true;
-        }
-        queue!(self.inner, ratatui::crossterm::style::ResetColor)?;
+        self.begin()?;
+        self.pen.rest(&mut self.page);
         // `ClearType::AfterCursor` and its like would rest on a cursor that this backend does not keep.
         let _ = clear_type;
-        queue!(self.inner, terminal::Clear(terminal::ClearType::All))
+        queue!(self.page, terminal::Clear(terminal::ClearType::All))
     }
 
     fn size(&self) -> io::Result<Size> {
@@ -590,12 +576,12 @@ impl Backend for Frames {
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        if !std::mem::take(&mut self.touched) {
-            self.page.0.take();
+        if self.page.is_empty() {
             return Ok(());
         }
-        queue!(self.inner, EndSynchronizedUpdate)?;
-        let frame = named_colours::spell(&self.page.0.take());
+        self.pen.rest(&mut self.page);
+        queue!(self.page, EndSynchronizedUpdate)?;
+        let frame = std::mem::take(&mut self.page);
         self.send(frame);
         Ok(())
     }

@@ -160,6 +160,8 @@ fn foreign(bytes: &[u8], screen: bool) -> Option<String> {
                 let modes = ["?1049", "?2004", "?1000", "?1002", "?1003", "?1015", "?1006", "?25", "?2026"];
                 let good = match last {
                     'm' | 'H' => parameters.chars().all(|c| c.is_ascii_digit() || matches!(c, ';' | ':')),
+                    // To a column, and some columns on.
+                    'G' | 'C' => parameters.chars().all(|c| c.is_ascii_digit()),
                     'J' => parameters == "2",
                     'h' | 'l' => modes.contains(&parameters.as_str()),
                     _ => false,
