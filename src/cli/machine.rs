@@ -27,7 +27,7 @@ use super::jobs::proc_folder;
 /// The kernel's log.
 pub const KERNEL: &str = "/dev/kmsg";
 /// How often it is looked at.
-const LOOK: Duration = Duration::from_millis(250);
+const LOOK: Duration = Duration::from_secs(1);
 
 /// Everything that is sampled; dropping it ends it.
 #[derive(Debug)]

@@ -372,19 +372,42 @@ fn record(target: &Target) -> Option<Arc<Recorder>> {
     }
 }
 
+/// The clock waits so long for a sample, so that both are drawn at once.
+const TOGETHER: Duration = Duration::from_millis(150);
+
 /// Passes events on to the recorder and the screen, and the clock once a second.
 pub fn pump(inbox: Receiver<Event>, recorder: Option<Arc<Recorder>>, messages: SyncSender<Msg>) {
     thread::spawn(move || {
         let mut ticked = Instant::now();
+        let mut sampled: Option<Instant> = None;
         loop {
-            let wait = Duration::from_secs(1).saturating_sub(ticked.elapsed());
+            let more =
+                sampled.filter(|at| at.elapsed() < Duration::from_millis(1500)).map_or(Duration::ZERO, |_| TOGETHER);
+            let wait = (Duration::from_secs(1) + more).saturating_sub(ticked.elapsed());
             let message = match inbox.recv_timeout(wait) {
                 Ok(mut event) => {
                     event.at = kept(event.at);
                     if let Some(recorder) = &recorder {
                         recorder.event(&event);
                     }
-                    Msg::Event(event)
+                    let is_sample = matches!(event.kind, EventKind::Gpu { .. } | EventKind::Host { .. });
+                    if messages.send(Msg::Event(event)).is_err() {
+                        return;
+                    }
+                    if is_sample {
+                        sampled = Some(Instant::now());
+                    }
+                    // However many lines come, the clock goes on.
+                    let due = if is_sample {
+                        Duration::from_secs(1).saturating_sub(TOGETHER)
+                    } else {
+                        Duration::from_secs(1) + more
+                    };
+                    if ticked.elapsed() < due {
+                        continue;
+                    }
+                    ticked = Instant::now();
+                    Msg::Tick(Timestamp::now())
                 }
                 Err(RecvTimeoutError::Timeout) => {
                     ticked = Instant::now();

@@ -25,6 +25,8 @@ use super::database;
 
 /// Bytes read in one go.
 const CHUNK: usize = 256 << 10;
+/// Bytes of a read that expects a line or two.
+const SIP: usize = 8 << 10;
 /// A larger file is read from this far before its end first, and its earlier part afterwards.
 const TAIL: u64 = 4 << 20;
 /// Bytes read at one poll before others get their turn.
@@ -108,6 +110,8 @@ struct Handle {
     head: Vec<u8>,
     /// Bytes just before `offset`, at most [`NECK`].
     neck: Vec<u8>,
+    /// The last read was cut by its length: more is waiting.
+    is_hungry: bool,
     offset: u64,
     /// Size when last looked at.
     size: u64,
@@ -222,6 +226,7 @@ impl Tail {
             inode: metadata.ino(),
             head: Vec::new(),
             neck: Vec::new(),
+            is_hungry: false,
             offset: 0,
             size: metadata.len(),
             file,
@@ -379,10 +384,11 @@ impl Tail {
 impl Handle {
     /// Reads at most a chunk at the present place and moves on. Interrupted calls are tried again.
     fn read_chunk(&mut self, data: &mut Vec<u8>) -> io::Result<usize> {
-        data.resize(CHUNK, 0);
+        data.resize(if self.is_hungry { CHUNK } else { SIP }, 0);
         loop {
             match self.file.read_at(data, self.offset) {
                 Ok(n) => {
+                    self.is_hungry = n == data.len();
                     data.truncate(n);
                     self.offset += n as u64;
                     self.size = self.size.max(self.offset);

@@ -47,6 +47,8 @@ pub const FRAME: Duration = Duration::from_millis(50);
 pub const SLOW_FRAME: Duration = Duration::from_secs(2);
 /// The first frame waits so long for the terminal to tell its ground, so that it does not change under the eye.
 const GROUND_WAIT: Duration = Duration::from_millis(8);
+/// What data changes is drawn so much later, together with what else comes meanwhile: a sample, a line, the clock.
+const GATHER: Duration = Duration::from_millis(100);
 /// Messages of the sources that wait here, a quarter of a mebibyte each at most; more wait with their senders.
 const WAITING: usize = 32;
 /// Keys that wait to be answered.
@@ -153,7 +155,7 @@ fn turn(app: &mut App, mailbox: &Arc<Mailbox>, outside: &mut Outside<'_>) -> io:
     let mut terminal = Terminal::new(Frames::start())?;
     let size = terminal.backend().size()?;
     app.size = (size.width, size.height);
-    let mut dirty = true;
+    let mut dirty = Some(Instant::now());
     let mut urgent = true;
     let mut drawn: Option<Instant> = None;
     let (began, mut ground) = (Instant::now(), outside.ask_ground);
@@ -161,26 +163,27 @@ fn turn(app: &mut App, mailbox: &Arc<Mailbox>, outside: &mut Outside<'_>) -> io:
         let due = match drawn {
             None if ground => GROUND_WAIT.saturating_sub(began.elapsed()),
             None => Duration::ZERO,
-            Some(at) => outside.pace.saturating_sub(at.elapsed()),
+            Some(at) => {
+                let gathered = dirty.map_or(GATHER, |since| since.elapsed());
+                outside.pace.saturating_sub(at.elapsed()).max(GATHER.saturating_sub(gathered))
+            }
         };
-        if dirty && (urgent && drawn.is_some() || due.is_zero()) && terminal.backend().idle() {
+        if dirty.is_some() && (urgent && drawn.is_some() || due.is_zero()) && terminal.backend().idle() {
             terminal.draw(|frame| {
                 fail_for_a_test("draw", drawn.is_some());
                 view(app, app.theme(), frame);
             })?;
-            (dirty, urgent, drawn) = (false, false, Some(Instant::now()));
+            (dirty, urgent, drawn) = (None, false, Some(Instant::now()));
         }
-        let wait = match dirty {
-            false => None,
-            true if terminal.backend().idle() => Some(due.max(Duration::from_millis(1))),
-            true => Some(Duration::from_millis(10)),
-        };
+        let wait = dirty.map(|_| {
+            if terminal.backend().idle() { due.max(Duration::from_millis(1)) } else { Duration::from_millis(10) }
+        });
         for letter in mailbox.collect(wait) {
             let msg = match letter {
                 Letter::Signal(SIGTSTP) => {
                     suspend(terminal.backend())?;
                     terminal.clear()?;
-                    dirty = true;
+                    (dirty, urgent) = (Some(Instant::now()), true);
                     continue;
                 }
                 Letter::Signal(SIGWINCH) => {
@@ -190,12 +193,14 @@ fn turn(app: &mut App, mailbox: &Arc<Mailbox>, outside: &mut Outside<'_>) -> io:
                 Letter::Signal(signal) => return Ok(End::Signal(signal)),
                 Letter::Panicked(at) => {
                     app.say(&format!("a part of oomph failed and stopped ({at}); the rest goes on"), Tone::Critical);
-                    dirty = true;
+                    dirty = dirty.or(Some(Instant::now()));
                     continue;
                 }
                 Letter::Ground(colour) => {
                     ground = false;
-                    dirty |= app.suit_ground(probe::is_light(colour));
+                    if app.suit_ground(probe::is_light(colour)) {
+                        dirty = dirty.or(Some(Instant::now()));
+                    }
                     continue;
                 }
                 Letter::Gone => return Ok(End::TerminalGone),
@@ -205,7 +210,7 @@ fn turn(app: &mut App, mailbox: &Arc<Mailbox>, outside: &mut Outside<'_>) -> io:
                 return Ok(End::TerminalGone);
             }
             urgent |= matches!(msg, Msg::Terminal(_));
-            dirty = true;
+            dirty = dirty.or(Some(Instant::now()));
             for cmd in update(app, msg) {
                 match cmd {
                     Cmd::Quit => return Ok(End::Quit),
@@ -567,7 +572,11 @@ impl Backend for Frames {
     }
 
     fn size(&self) -> io::Result<Size> {
-        let (columns, rows) = terminal::size()?;
+        // One call; crossterm opens /dev/tty for it, and a frame is drawn only as large as it fits.
+        let (columns, rows) = match rustix::termios::tcgetwinsize(io::stdout()) {
+            Ok(size) if size.ws_col > 0 && size.ws_row > 0 => (size.ws_col, size.ws_row),
+            _ => terminal::size()?,
+        };
         Ok(Size::new(columns.min(MAX_COLUMNS), rows.min(MAX_ROWS)))
     }
 
