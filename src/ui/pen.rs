@@ -184,16 +184,16 @@ mod tests {
         let check = |want: &str, draw: &dyn Fn(&mut Buffer)| assert_eq!(bytes(draw), want);
         let plain = Style::new();
         check("", &|_| {});
-        check("\x1b[1;3Hab", &|b| drop(b.set_string(2, 0, "ab", plain)));
+        check("\x1b[1;3Hab", &|b| b.set_string(2, 0, "ab", plain));
         check("\x1b[1;1Ha\x1b[Cb\x1b[7Cc\x1b[2;1Hd", &|b| {
             b.set_string(0, 0, "a b       c", plain);
             b.set_string(0, 1, "d", plain);
         });
         // Behind what may be wider than it looks the column is said outright.
-        check("\x1b[1;1H⣀⣀\x1b[5Gx", &|b| drop(b.set_string(0, 0, "⣀⣀  x", plain)));
-        check("\x1b[1;1H漢\x1b[3Gx", &|b| drop(b.set_string(0, 0, "漢x", plain)));
+        check("\x1b[1;1H⣀⣀\x1b[5Gx", &|b| b.set_string(0, 0, "⣀⣀  x", plain));
+        check("\x1b[1;1H漢\x1b[3Gx", &|b| b.set_string(0, 0, "漢x", plain));
         let red = Style::new().fg(Color::Red);
-        check("\x1b[1;1H\x1b[31ma b\x1b[m", &|b| drop(b.set_string(0, 0, "a b", red)));
+        check("\x1b[1;1H\x1b[31ma b\x1b[m", &|b| b.set_string(0, 0, "a b", red));
         check("\x1b[1;1H\x1b[31ma\x1b[44mb\x1b[m", &|b| {
             b.set_string(0, 0, "a", red);
             b.set_string(1, 0, "b", red.bg(Color::Blue));
