@@ -150,8 +150,9 @@ impl App {
         self.replay.is_none()
     }
 
-    /// Shows a recording from where it stands; the session must be one that it has played.
+    /// Shows a recording from where it stands; the session must be one that it has played. It begins at a glance.
     pub fn play(&mut self, replay: Replay) {
+        self.screen = Screen::Overview;
         self.keymap.replaying = true;
         self.replay = Some(replay);
     }

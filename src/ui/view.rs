@@ -3,8 +3,9 @@
 use ratatui::{
     Frame, Terminal,
     backend::TestBackend,
+    crossterm::event::KeyEvent,
     layout::Rect,
-    style::Modifier,
+    style::{Modifier, Style},
     text::{Line, Span},
     widgets::Paragraph,
 };
@@ -15,7 +16,7 @@ use crate::session::alerts::Severity;
 use super::{
     App, Screen, Theme, chooser,
     format::{clock, fit},
-    keymap::{Action, Scope},
+    keymap::{Action, Key, Scope},
     overlays, replay, screens,
     update::tone_of,
 };
@@ -162,7 +163,16 @@ fn draw_tabs(frame: &mut Frame, row: Rect, app: &App, theme: &Theme) {
     if let Some(now) = app.now() {
         right.push((clock(now, &app.zone), theme.muted));
     }
-    let needed: usize = right.iter().map(|(text, _)| text.width()).sum();
+    // Where there is no room for all, alerts come before the clock, and the clock before the label.
+    let room = usize::from(row.width).saturating_sub(usize::from(end - row.x) + 2);
+    let width = |right: &[(String, Style)]| right.iter().map(|(text, _)| text.width()).sum::<usize>();
+    if app.label.is_some() && width(&right) > room {
+        right.remove(0);
+    }
+    if width(&right) > room {
+        right.pop();
+    }
+    let needed = width(&right);
     let from = usize::from(row.width).saturating_sub(needed + 1);
     if needed > 0 && from > usize::from(end - row.x) + 1 {
         let mut x = row.x + from as u16;
@@ -199,12 +209,12 @@ fn draw_footer(frame: &mut Frame, row: Rect, app: &App, theme: &Theme) {
         .bindings()
         .iter()
         .filter(|b| always(b.action))
-        .map(|b| hint(b).map_or(0, |(key, word)| key.width() + word.width() + 3))
+        .map(|b| hint(app, b).map_or(0, |(key, word)| key.width() + word.width() + 3))
         .sum();
     let room = usize::from(row.width).saturating_sub(1);
     let mut last = Vec::new();
     for binding in own.chain(everywhere) {
-        let Some((key, word)) = hint(binding) else { continue };
+        let Some((key, word)) = hint(app, binding) else { continue };
         if binding.action == Action::Show(app.screen) {
             continue;
         }
@@ -221,8 +231,13 @@ fn draw_footer(frame: &mut Frame, row: Rect, app: &App, theme: &Theme) {
     frame.render_widget(Line::from(spans), row);
 }
 
-fn hint(binding: &super::keymap::Binding) -> Option<(String, &'static str)> {
-    Some((binding.keys.first()?.to_string(), binding.footer?))
+/// The key and the word of a binding: the first key that has this meaning here, where another binding took its own.
+fn hint(app: &App, binding: &super::keymap::Binding) -> Option<(String, &'static str)> {
+    let means = |key: &&Key| {
+        let event = KeyEvent::new(key.code, key.modifiers);
+        app.keymap.action(app.screen, &event) == Some(binding.action)
+    };
+    Some((binding.keys.iter().find(means)?.to_string(), binding.footer?))
 }
 
 /// The line that is being typed at the bottom, with its prompt.

@@ -137,7 +137,8 @@ fn source(app: &App) -> Option<&Source> {
 
 /// Rows of text on this screen.
 fn page(app: &App) -> usize {
-    usize::from(app.size.1).saturating_sub(4).max(1)
+    // Tabs, footer and border; a recording has its own bar.
+    usize::from(app.size.1).saturating_sub(if app.is_live() { 4 } else { 5 }).max(1)
 }
 
 /// Indices of the lines of a page, from `top` on or up to the end.
@@ -211,8 +212,6 @@ pub fn render(frame: &mut Frame, area: Rect, app: &App, theme: &Theme) {
     }
     let rows = usize::from(inside.height);
     let indices = visible(source, state, rows);
-    let past_end =
-        indices.last() == Some(&source.log.lines().len().saturating_sub(1)) && state.found == indices.last().copied();
     if indices.is_empty() && partial.is_none() {
         let advice = format!("{} shows everything again.", app.keymap.hint(Action::Back));
         explain(frame, inside, "No line matches", &[advice.as_str()], theme);
@@ -222,6 +221,8 @@ pub fn render(frame: &mut Frame, area: Rect, app: &App, theme: &Theme) {
     let numbers = if inside.width >= 60 { digits + 2 } else { 0 };
     let width = usize::from(inside.width).saturating_sub(numbers);
     let mut out: Vec<Line> = Vec::new();
+    // The row after the line that was jumped to.
+    let mut found_end = 0;
     let complete = indices.into_iter().filter_map(|i| Some((Some(i), source.log.lines().get(i)?)));
     for (i, line) in complete.chain(partial.iter().map(|line| (None, line))) {
         let here = i.is_some() && state.found == i;
@@ -244,9 +245,12 @@ pub fn render(frame: &mut Frame, area: Rect, app: &App, theme: &Theme) {
             spans.extend(inked.spans(piece, state.search.as_ref(), theme));
             out.push(Line::from(spans));
         }
+        if here {
+            found_end = out.len();
+        }
     }
-    // At the end the last rows count, and so they do where the line that was jumped to would end below the page.
-    let skip = if state.top.is_none() || (past_end && !state.wrap) { out.len().saturating_sub(rows) } else { 0 };
+    // At the end the last rows count; else the line that was jumped to, where it would end below the page.
+    let skip = if state.top.is_none() { out.len() } else { found_end }.saturating_sub(rows);
     frame.render_widget(Paragraph::new(out.split_off(skip)), inside);
 }
 
