@@ -10,6 +10,7 @@ pub mod level;
 pub mod log;
 pub mod moments;
 pub mod pyramid;
+pub mod ranks;
 pub mod series;
 mod stretch;
 pub mod trends;

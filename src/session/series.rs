@@ -13,6 +13,7 @@ use crate::model::{
 use super::{
     moments::Moments,
     pyramid::{Cell, Place, Pyramid},
+    ranks::Ranks,
 };
 
 /// Cells of all series together, 96 bytes each.
@@ -476,6 +477,8 @@ pub struct Metrics {
     eval: Family,
     /// Training points of each source.
     orders: BTreeMap<SourceId, u32>,
+    /// How fast each rank goes.
+    pub ranks: Ranks,
     /// What happened beside the values.
     pub moments: Moments,
     last_train: Option<(SourceId, Point)>,
@@ -492,6 +495,7 @@ impl Default for Metrics {
             train: Family::default(),
             eval: Family::default(),
             orders: BTreeMap::new(),
+            ranks: Ranks::default(),
             moments: Moments::default(),
             last_train: None,
             points: 0,
@@ -521,6 +525,7 @@ impl Metrics {
             self.ended = None;
         }
         let tokens = point.canonical.iter().find(|(key, _)| *key == "num_tokens").map(|(_, v)| *v);
+        self.ranks.note(&point);
         let order = self.orders.entry(source).or_default();
         *order = order.saturating_add(u32::from(point.kind == PointKind::Train));
         let place = Place {
@@ -604,6 +609,7 @@ impl Metrics {
         }
         self.moments.absorb(whole.moments);
         self.orders.extend(whole.orders);
+        self.ranks = whole.ranks;
         self.points = self.points.max(whole.points);
         self.dropped += whole.dropped;
         if self.last_train.is_none() {

@@ -89,6 +89,14 @@ pub const RULES: &[Rule] = &[
         see: slower,
     },
     Rule {
+        id: "straggler",
+        about: "a rank is slower than the others; share, medians of its last 10 steps and of theirs",
+        severity: Severity::Warning,
+        limits: limits(0.2, 0.1, 30.0),
+        follows: true,
+        see: straggler,
+    },
+    Rule {
         id: "stall",
         about: "no step is finished; times a step's usual duration, a minute at least",
         severity: Severity::Warning,
@@ -271,6 +279,12 @@ fn slower(session: &Session) -> Vec<Sight> {
         }
         _ => Vec::new(),
     }
+}
+
+fn straggler(session: &Session) -> Vec<Sight> {
+    session.metrics.ranks.slowest().filter(|_| going(session)).map_or_else(Vec::new, |(rank, share)| {
+        run(share, format!("rank {rank} is {:.0} % slower than the others", share * 100.0))
+    })
 }
 
 fn stall(session: &Session) -> Vec<Sight> {

@@ -8,6 +8,7 @@ use ratatui::{
     widgets::Paragraph,
 };
 use regex::{Regex, RegexBuilder};
+use unicode_width::UnicodeWidthStr;
 
 use crate::{
     model::{Clean, SourceId},
@@ -185,14 +186,19 @@ pub fn render(frame: &mut Frame, area: Rect, app: &App, theme: &Theme) {
     if lost > 0 {
         right.push(Span::styled(format!("{dot}{} bytes not read", count(lost)), theme.warning));
     }
-    if let Some(dialects) = super::overview::dialect_words(source).filter(|_| area.width >= 60) {
-        right.push(Span::styled(format!("{dot}read as {dialects}"), theme.muted));
-    }
-    right.push(Span::styled(format!("{dot}{} lines", count(source.log.last_number())), theme.muted));
+    right.push(Span::styled(dot, theme.muted));
+    right.push(Span::styled(format!("{} lines", count(source.log.last_number())), theme.muted));
     let title = match app.session.sources.len() {
         0 | 1 => format!("log{dot}{}", source.name),
         n => format!("log{dot}{} ({} of {n})", source.name, source.id.0 + 1),
     };
+    if let Some(dialects) = super::overview::dialect_words(source) {
+        let words = format!("read as {dialects}{dot}");
+        let taken: usize = right.iter().map(Span::width).sum::<usize>() + title.width() + words.width() + 10;
+        if taken <= usize::from(area.width) {
+            right.insert(right.len() - 1, Span::styled(words, theme.muted));
+        }
+    }
     let inner = panel(frame, area, &title, right, theme);
     let mut inside = Rect { x: inner.x + 1, width: inner.width.saturating_sub(2), ..inner };
     if let Some(trouble) = &source.trouble
