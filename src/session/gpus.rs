@@ -10,7 +10,7 @@ use crate::model::{
 };
 
 use super::{
-    holders::{Peak, Stray},
+    holders::{Owner, Peak, Stray},
     xid,
 };
 
@@ -19,6 +19,8 @@ const KEEP: usize = 14_400;
 /// Fine looks at memory are kept this long, and so many at most (twenty a second).
 const FINE: SignedDuration = SignedDuration::from_mins(5);
 const KEEP_FINE: usize = 6_000;
+/// Samples for which it is kept what others held.
+const KEEP_OTHERS: usize = 1024;
 /// The same error told twice within so long is one.
 const SAME: SignedDuration = SignedDuration::from_secs(15);
 /// Errors of one GPU that are kept.
@@ -48,6 +50,8 @@ pub struct Gpu {
     pub stray: Stray,
     /// Memory used and utilisation over time.
     pub history: VecDeque<(Timestamp, Option<Bytes>, Option<u32>)>,
+    /// Of that what is not the watched job's, while the last [`KEEP_OTHERS`] samples came.
+    pub others: VecDeque<(Timestamp, Bytes)>,
     /// Errors that the driver reported of it (Xid), and when; the newest last.
     pub xids: VecDeque<(Timestamp, u64)>,
     /// Memory between those samples, near the limit, of the last minutes.
@@ -221,6 +225,17 @@ impl Gpus {
                     gpu.stray.look(at, &sample);
                     gpu.latest = sample;
                 }
+            }
+        }
+    }
+
+    /// What others than the job hold of each GPU now.
+    pub fn note_others(&mut self, at: Timestamp, owner: &Owner) {
+        for gpu in self.by_uuid.values_mut().filter(|gpu| gpu.lost_since.is_none()) {
+            let Some(shares) = owner.shares(gpu) else { continue };
+            gpu.others.push_back((at, shares.others + shares.unexplained));
+            if gpu.others.len() > KEEP_OTHERS {
+                gpu.others.pop_front();
             }
         }
     }

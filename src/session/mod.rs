@@ -24,6 +24,7 @@ use crate::{
         Clean, Event, EventKind, SourceId, Timestamp,
         event::HostSample,
         failure::{Diagnosis, Failure},
+        gpu::GpuReading,
         knobs::Knobs,
         metric::{Point, Progress},
     },
@@ -31,6 +32,7 @@ use crate::{
 };
 
 use gpus::Gpus;
+use holders::Owner;
 use log::Log;
 use moments::Crash;
 use series::{Metrics, Precision};
@@ -267,7 +269,14 @@ impl Session {
                 self.child.signal = signal;
                 self.judge();
             }
-            EventKind::Gpu { reading } => self.gpus.apply(at, reading),
+            EventKind::Gpu { reading } => {
+                let is_whole = matches!(reading, GpuReading::Samples(_));
+                self.gpus.apply(at, reading);
+                if is_whole {
+                    let owner = Owner::of(self);
+                    self.gpus.note_others(at, &owner);
+                }
+            }
             EventKind::Host { sample } => {
                 self.host_past.apply(at, &sample);
                 self.host = Some(sample);

@@ -77,6 +77,7 @@ pub fn over_time(frame: &mut Frame, area: Rect, app: &App, theme: &Theme) {
     } else {
         lines = envelope(&gpus, x, dots, theme);
     }
+    lines.extend(others(&gpus, x, dots, theme));
     let full = Rule { value: capacity.as_f64(), style: theme.critical };
     let mut rules: Vec<Rule> = Some(full).into_iter().filter(|full| full.value <= top(peak, capacity)).collect();
     rules.extend(peak.map(|p| Rule { value: p.as_f64(), style: theme.warning }));
@@ -118,6 +119,13 @@ fn legend_line(gpus: &[&Gpu], width: usize, theme: &Theme) -> Line<'static> {
                 theme.series(i),
             )]);
         }
+    }
+    if let Some(held) = gpus.iter().filter_map(|g| Some(g.others.back()?.1)).max().filter(|held| held.0 > 0) {
+        groups.push(vec![
+            Span::styled(theme.glyphs.pick("━ others ", "- others "), theme.series(4)),
+            Span::styled(format!("{:>5}", gib(held)), theme.bright),
+            Span::styled(" GiB", theme.muted),
+        ]);
     }
     let least = gpus.iter().filter_map(|g| g.free()).min();
     if let Some(least) = least {
@@ -174,6 +182,28 @@ fn spans(gpu: &Gpu, x: (f64, f64), dots: usize) -> Vec<Place> {
         (column, gap, before) = (here, false, at);
     }
     out
+}
+
+/// What others than the job hold, on the GPU where that is most; nothing where nobody is beside the job.
+fn others(gpus: &[&Gpu], x: (f64, f64), dots: usize, theme: &Theme) -> Option<ChartLine> {
+    let width = ((x.1 - x.0) / dots as f64).max(1e-3);
+    let mut columns: Vec<Option<f64>> = vec![None; dots + 1];
+    let all = gpus.iter().flat_map(|gpu| &gpu.others).map(|(at, held)| (unix(*at), held.as_f64()));
+    for (at, held) in all.filter(|(at, _)| *at >= x.0 && *at <= x.1) {
+        let column = &mut columns[((at - x.0) / width) as usize];
+        *column = Some(column.map_or(held, |known| known.max(held)));
+    }
+    let least = gpus.iter().filter_map(|g| g.latest.memory_total).max()?.as_f64() / 100.0;
+    columns.iter().flatten().any(|held| *held > least).then_some(())?;
+    let place = |(i, held): (usize, &Option<f64>)| {
+        let at = (x.0 + (i as f64 + 0.5) * width).min(x.1);
+        held.map(|held| Place { x: at, low: held, high: held, last: held, gap: false })
+    };
+    let mut spans: Vec<Place> = columns.iter().enumerate().filter_map(place).collect();
+    if let Some(first) = spans.first_mut() {
+        first.gap = true;
+    }
+    Some(ChartLine { spans, style: theme.series(4), kind: Kind::Line })
 }
 
 /// The fullest GPU in each column, before the span of all of them.
