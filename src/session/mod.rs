@@ -13,6 +13,7 @@ pub mod pyramid;
 pub mod ranks;
 pub mod series;
 mod stretch;
+mod thinned;
 pub mod trends;
 pub mod xid;
 

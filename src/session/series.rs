@@ -14,6 +14,7 @@ use super::{
     moments::Moments,
     pyramid::{Cell, Place, Pyramid},
     ranks::Ranks,
+    thinned::thinned,
 };
 
 /// Cells of all series together, 96 bytes each.
@@ -44,7 +45,7 @@ impl XAxis {
     pub const ALL: [Self; 5] = [Self::Step, Self::Time, Self::Epoch, Self::Tokens, Self::Points];
 
     /// Where a cell begins and ends.
-    fn span(self, cell: &Cell) -> Option<(f64, f64)> {
+    pub(super) fn span(self, cell: &Cell) -> Option<(f64, f64)> {
         match self {
             Self::Step => Some((cell.first_step()? as f64, cell.last_step()? as f64)),
             Self::Time => Some((cell.times().0 as f64 / 1e3, cell.times().1 as f64 / 1e3)),
@@ -259,49 +260,21 @@ impl Series {
     /// has samples, in the order of restarts, then of the axis. A stretch that is kept merged stands where its last
     /// sample is.
     pub fn view(&self, x: XAxis, range: Range<f64>, buckets: usize) -> Vec<Bucket> {
-        let (from, to) = (range.start, range.end);
-        if buckets == 0 || from.is_nan() || to.is_nan() || from > to {
+        thinned(self.shown(), x, range, buckets)
+    }
+
+    /// The same of each source by itself, where several tell different numbers for the same steps: runs that are watched
+    /// together, or ranks. Nothing where there is one.
+    pub fn runs(&self, x: XAxis, range: Range<f64>, buckets: usize) -> Vec<(SourceId, Vec<Bucket>)> {
+        let own = self.tracks.iter().enumerate().filter(|(i, track)| *i == 0 || track.is_another());
+        let mut runs: Vec<_> = own
+            .map(|(_, t)| (t.source, thinned(t.cells.cells().map(|cell| (cell, true)), x, range.clone(), buckets)))
+            .collect();
+        if runs.len() < 2 {
             return Vec::new();
         }
-        let width = (to - from) / buckets as f64;
-        let mut cells: Vec<(usize, f64, &Cell, bool)> = self
-            .shown()
-            .filter_map(|(cell, counts)| {
-                let (first, last) = x.span(cell)?;
-                let at = if last > to && first <= to { to } else { last };
-                let column = if width > 0.0 { ((at - from) / width).min(buckets as f64 - 1.0) } else { 0.0 };
-                (at >= from && at <= to).then_some((column as usize, at, cell, counts))
-            })
-            .collect();
-        // One track is in order already, save where its steps run backwards; sorting what is sorted is one pass.
-        cells.sort_by_key(|(column, _, cell, counts)| (cell.segment, *column, !*counts));
-        let mut out: Vec<(usize, f64, Cell)> = Vec::with_capacity(buckets.min(cells.len()));
-        for (column, at, cell, counts) in cells {
-            match out.last_mut() {
-                Some((same, place, sum)) if *same == column && sum.segment == cell.segment => {
-                    if counts {
-                        *sum = sum.join(cell);
-                        *place = at;
-                    } else {
-                        sum.min = sum.min.min(cell.min);
-                        sum.max = sum.max.max(cell.max);
-                    }
-                }
-                _ => out.push((column, at, *cell)),
-            }
-        }
-        out.into_iter()
-            .map(|(_, x, cell)| Bucket {
-                x,
-                min: cell.min,
-                max: cell.max,
-                mean: cell.mean(),
-                last: cell.last,
-                count: cell.count.into(),
-                nonfinite: cell.nonfinite.into(),
-                segment: cell.segment,
-            })
-            .collect()
+        runs.sort_by_key(|(source, _)| *source);
+        runs
     }
 
     /// Where the samples begin and end on an axis; `None` if they do not stand on it.
@@ -775,6 +748,20 @@ mod tests {
         }
         let view = metrics.series("tokens_per_second").unwrap().view(XAxis::Step, 0.0..9.0, 2);
         assert_eq!(view.iter().map(|b| (b.min, b.max, b.count)).collect::<Vec<_>>(), [(100.0, 140.0, 5); 2]);
+    }
+
+    #[test]
+    fn runs_with_other_numbers_are_told_apart() {
+        let mut metrics = Metrics::default();
+        for step in 0..50 {
+            metrics.push(AT, CONSOLE, point(Some(step), &[("loss", 2.0), ("grad_norm", 1.0)]));
+            metrics.push(AT, FILE, point(Some(step), &[("loss", 3.0), ("grad_norm", 1.0)]));
+        }
+        let runs = |key| metrics.series(key).unwrap().runs(XAxis::Step, 0.0..49.0, 10);
+        let seen: Vec<_> = runs("loss").iter().map(|(source, view)| (*source, view.len(), view[0].last)).collect();
+        assert_eq!(seen, [(CONSOLE, 10, 2.0), (FILE, 10, 3.0)]);
+        // Two prints of the same numbers are one run.
+        assert!(runs("grad_norm").is_empty());
     }
 
     #[test]

@@ -65,6 +65,9 @@ pub fn evidence(app: &App) -> Vec<Proof> {
     of_learning(session, &mut all);
     of_pace(session, &mut all);
     of_gpus(session, &mut all);
+    // An alert may have said it already.
+    let mut said = std::collections::BTreeSet::new();
+    all.retain(|proof| said.insert(proof.text.as_str().to_string()));
     all
 }
 
@@ -147,7 +150,8 @@ fn of_pace(session: &Session, all: &mut Vec<Proof>) {
     let going = matches!(session.state(), RunState::Training | RunState::Silent);
     if let Some(quiet) = silence(session).filter(|_| going) {
         let tone = if session.state() == RunState::Silent { Tone::Warning } else { Tone::Good };
-        all.push(proof(tone, &format!("the last output came {} ago", duration(quiet)), Leads::Screen(Screen::Log)));
+        let ago = if quiet < 1.0 { "just now".to_string() } else { format!("{} ago", duration(quiet)) };
+        all.push(proof(tone, &format!("the last output came {ago}"), Leads::Screen(Screen::Log)));
     }
 }
 

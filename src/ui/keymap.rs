@@ -39,6 +39,8 @@ pub enum Action {
     Levels,
     Ranks,
     Pin,
+    MoveUp,
+    MoveDown,
     Single,
     Smooth,
     LogScale,
@@ -98,6 +100,8 @@ const PASTE: Scope = Scope::On(Screen::Paste);
 #[rustfmt::skip]
 const TABLE: &[Row] = &[
     (Action::Pin, CHARTS, "charts.pin", &["space"], "Pin or unpin the key; pinned keys form the grid", Some("pin")),
+    (Action::MoveUp, CHARTS, "charts.move_up", &["K"], "Move the pinned key to an earlier place in the grid", None),
+    (Action::MoveDown, CHARTS, "charts.move_down", &["J"], "Move it to a later one", None),
     (Action::Filter, CHARTS, "charts.filter", &["/"], "Show only keys that match a regular expression", Some("filter")),
     (Action::Single, CHARTS, "charts.single", &["enter"], "One large chart, or the grid; under the cursor: the log at that place", Some("single")),
     (Action::NextEvent, CHARTS, "charts.next_event", &["n"], "To the next event: evaluation, checkpoint, restart, error", Some("events")),

@@ -16,10 +16,10 @@ pub struct Layout {
 }
 
 impl App {
-    /// How the screen is arranged now. The diagnosis and the paste are not where one begins.
+    /// How the screen is arranged now. The log, the diagnosis and the paste are not where one begins.
     pub fn layout(&self) -> Layout {
         let screen = match self.screen {
-            Screen::Diagnosis | Screen::Paste => Screen::Overview,
+            Screen::Log | Screen::Diagnosis | Screen::Paste => Screen::Overview,
             other => other,
         };
         Layout {

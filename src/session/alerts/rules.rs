@@ -52,7 +52,7 @@ pub const RULES: &[Rule] = &[
         id: "plateau",
         about: "reward (or, without one, loss) only wanders; steps",
         severity: Severity::Info,
-        limits: limits(300.0, 100.0, 0.0),
+        limits: limits(300.0, 100.0, 30.0),
         follows: true,
         see: plateau,
     },

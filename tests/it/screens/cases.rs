@@ -288,6 +288,21 @@ fn several_attempts() {
 }
 
 #[test]
+fn several_runs() {
+    check(
+        "runs",
+        scenes::two_runs,
+        &[
+            ("overview", "", BOTH),
+            ("charts", "2", BOTH),
+            ("charts-single", "2<enter>", ALL),
+            ("charts-cursor", "2<enter><left><left>", ONE),
+            ("charts-moved", "2<space>j<space>K", ONE),
+        ],
+    );
+}
+
+#[test]
 fn many_cards() {
     check(
         "many",

@@ -491,6 +491,25 @@ pub fn resumed() -> Scene {
     scene
 }
 
+/// Two runs of one script, watched together.
+pub fn two_runs() -> Scene {
+    let mut scene = Scene::new();
+    for (n, name) in ["runs/rate-1e-5/train.log", "runs/rate-3e-5/train.log"].into_iter().enumerate() {
+        let source = SourceId(n as u16);
+        scene.event(EventKind::Opened { source, name: name.into(), path: None, size: None });
+        scene.event(EventKind::CaughtUp { source });
+        let mut text = String::new();
+        for step in 1..=120u64 {
+            let loss = 3.0 * (-0.01 * (n + 1) as f64 * step as f64).exp() + 0.05 * scene.noise();
+            text += &format!("step: {step}  loss: {loss:.4}  grad_norm: {:.4}\n", 1.0 + 0.1 * scene.noise());
+        }
+        scene.event(EventKind::Output { source, offset: 0, data: text.into_bytes() });
+    }
+    scene.no_driver();
+    scene.wait(1.0);
+    scene
+}
+
 /// One thing is wrong with each of eight cards.
 pub fn troubled() -> Scene {
     let mut scene = grpo_on(8, 300);

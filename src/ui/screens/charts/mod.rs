@@ -1,6 +1,7 @@
 //! Every logged key as a chart.
 
 pub mod events;
+mod runs;
 
 use std::borrow::Cow;
 
@@ -31,6 +32,10 @@ use crate::{
         },
     },
 };
+
+use runs::{legend, run_style};
+
+pub use runs::attempts;
 
 use super::{
     log::pattern,
@@ -333,8 +338,11 @@ fn draw_chart(
     let dots = dots_across(inside, theme).max(2);
     let view = |series: Option<&Series>| series.map(|s| s.view(axis, x.0..x.1, dots)).unwrap_or_default();
     let (train_view, eval_view) = (view(train), view(eval));
+    let runs = train.map(|s| s.runs(axis, x.0..x.1, dots)).unwrap_or_default();
     let mut right = Vec::new();
-    if let Some(cursor) = state.cursor {
+    if !runs.is_empty() {
+        right = legend(app, &runs, state.cursor, usize::from(area.width) * 2 / 3, theme);
+    } else if let Some(cursor) = state.cursor {
         right.push(Span::styled(format!("{} ", place_words(app, axis, cursor)), theme.muted));
         for (buckets, style) in [(&train_view, theme.bright), (&eval_view, theme.series(1))] {
             if let Some(bucket) = nearest(buckets, cursor) {
@@ -359,11 +367,23 @@ fn draw_chart(
     let mut lines = Vec::new();
     let weight = SMOOTHING[state.smoothing];
     let smooth = weight > 0.0 && train.is_some_and(|s| s.len() >= 20);
-    if smooth {
-        lines.push(ChartLine::of(&train_view, theme.faint).kind(Kind::Faded));
-        lines.push(ChartLine::smoothed(&train_view, weight, theme.series(0)));
-    } else {
-        lines.push(ChartLine::of(&train_view, theme.series(0)));
+    if runs.is_empty() {
+        let (earlier, last) = attempts(&train_view);
+        for (part, style) in [(earlier, theme.muted), (last, theme.series(0))] {
+            if smooth {
+                lines.push(ChartLine::of(part, theme.faint).kind(Kind::Faded));
+                lines.push(ChartLine::smoothed(part, weight, style));
+            } else {
+                lines.push(ChartLine::of(part, style));
+            }
+        }
+    }
+    for (nth, (_, buckets)) in runs.iter().enumerate() {
+        lines.push(if smooth {
+            ChartLine::smoothed(buckets, weight, run_style(nth, theme))
+        } else {
+            ChartLine::of(buckets, run_style(nth, theme))
+        });
     }
     lines.push(ChartLine::of(&eval_view, theme.series(1)));
     let marks = events::marks(moments, axis, true, theme);
@@ -458,6 +478,7 @@ pub fn act(app: &mut App, action: Action) -> Vec<Cmd> {
                 }
             }
         }
+        Action::MoveUp | Action::MoveDown => reorder(app, here.as_ref(), action == Action::MoveDown),
         Action::Filter => {
             app.charts.typing = true;
             app.charts.filter.clear();
@@ -482,6 +503,19 @@ pub fn act(app: &mut App, action: Action) -> Vec<Cmd> {
         _ => {}
     }
     Vec::new()
+}
+
+/// Moves a pinned key to another place in the grid.
+fn reorder(app: &mut App, key: Option<&Clean>, down: bool) {
+    let pinned = &mut app.charts.pinned;
+    let Some(at) = key.and_then(|key| pinned.iter().position(|k| k == key)) else {
+        app.say("pinned keys can be moved: space pins this one", Tone::Quiet);
+        return;
+    };
+    let to = if down { at + 1 } else { at.wrapping_sub(1) };
+    if to < pinned.len() {
+        pinned.swap(at, to);
+    }
 }
 
 /// Undoes what was done last, one thing a press.

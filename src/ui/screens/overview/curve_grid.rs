@@ -18,7 +18,7 @@ use crate::{
         App, Theme,
         curves::{Curve, curves, is_constant},
         format::{count, short},
-        screens::charts::events,
+        screens::charts::{attempts, events},
         widgets::{
             area::{part, split_top},
             chart::{Chart, Kind, Line as ChartLine, Rule, dots_across},
@@ -141,11 +141,14 @@ pub fn curve_chart(
         }
         lines.push(line);
     }
-    if many {
-        lines.push(ChartLine::of(&buckets, theme.faint).kind(Kind::Faded));
-        lines.push(ChartLine::smoothed(&buckets, 0.9, theme.series(0)));
-    } else {
-        lines.push(ChartLine::of(&buckets, theme.series(0)));
+    let (earlier, last) = attempts(&buckets);
+    for (part, style) in [(earlier, theme.muted), (last, theme.series(0))] {
+        if many {
+            lines.push(ChartLine::of(part, theme.faint).kind(Kind::Faded));
+            lines.push(ChartLine::smoothed(part, 0.9, style));
+        } else {
+            lines.push(ChartLine::of(part, style));
+        }
     }
     if let Some(eval) = curve.eval.and_then(|key| metrics.eval().get(key)) {
         lines.push(ChartLine::of(&eval.view(axis, x.0..x.1, dots), theme.series(1)));
