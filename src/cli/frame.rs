@@ -157,6 +157,7 @@ fn process(p: &GpuProcess) -> Value {
         "rank": p.rank,
         "parents": p.parents,
         "container": p.container.as_ref().map(Clean::as_str),
+        "mig_instance": p.instance,
         "graphics": p.graphics,
         "foreign": p.foreign,
         "gone": p.gone,

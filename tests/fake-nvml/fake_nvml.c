@@ -71,6 +71,11 @@ typedef struct dev { u32 magic, i; char name[96], uuid[96], bus[32]; u32 busno; 
                      double e_acc, e_t; double e2[4], e2_t; } dev_t_;
 #define MAGIC 0xfa4e0b01u
 static dev_t_ devs[MAXGPU];
+/* instances of divided GPUs: `i` is the parent's index, `busno` the instance's number, from 1 */
+#define MAXMIG 7
+#define MIGMAGIC 0xfa4e0b02u
+static dev_t_ migs[MAXGPU][MAXMIG];
+static u32 nmig[MAXGPU], mig_rights = 1;
 static u32 ngpu = 8, nfan = 1, nlink = 18, seed = 1;
 static double power_limit = 700.0;
 static char driver[80] = "570.133.20", nvmlver[80] = "12.570.133.20";
@@ -272,6 +277,15 @@ static void setup(void) {
     snprintf(d->bus, sizeof d->bus, "%08X:%02X:00.0", i / 32, d->busno);
     snprintf(d->uuid, sizeof d->uuid, "GPU-fa4e%04x-%04x-4%03x-8%03x-%012llx", i, (u32)(rnd(i, 1, 90) * 65535), (u32)(rnd(i, 2, 90) * 4095), (u32)(rnd(i, 3, 90) * 4095), (u64)(rnd(i, 4, 90) * 281474976710655.0));
     d->e_acc = 4.2e11 + i * 1e9; }
+  if ((e = getenv("FAKE_NVML_MIG_RIGHTS"))) mig_rights = atoi(e);
+  if ((e = getenv("FAKE_NVML_MIG"))) for (const char *p = e; *p;) { /* GPU:INSTANCES,... */
+    u32 gpu = 0, n = 0; int used = 0; if (sscanf(p, "%u:%u%n", &gpu, &n, &used) < 2) break;
+    if (gpu < MAXGPU) { nmig[gpu] = n > MAXMIG ? MAXMIG : n;
+      for (u32 k = 0; k < nmig[gpu]; k++) { dev_t_ *m = &migs[gpu][k]; *m = devs[gpu]; m->magic = MIGMAGIC; m->busno = k + 1;
+        m->total = devs[gpu].total / nmig[gpu]; u32 slices = 7 / nmig[gpu];
+        snprintf(m->name, sizeof m->name, "%.60s MIG %ug.%llugb", devs[gpu].name, slices, (unsigned long long)(m->total / MIB / 1000));
+        snprintf(m->uuid, sizeof m->uuid, "MIG-fa4e%04x-%04x-5000-8000-%012x", gpu, k + 1, 0x9000 + k); } }
+    p += used; if (*p == ',') p++; }
   if ((e = getenv("FAKE_NVML_PID"))) { char *c = strdup(e), *sv = NULL; for (char *w = strtok_r(c, ",;", &sv); w && npid < MAXGPU; w = strtok_r(NULL, ",;", &sv)) pidlist[npid++] = !strcmp(w, "self") ? -1 : !strcmp(w, "parent") ? -2 : atol(w); free(c); }
   if ((e = getenv("FAKE_NVML_PROCS"))) { procs_default = 0; nprocs = parse_procs(e, procs, 512, -2); }
   if ((e = getenv("FAKE_NVML_FAULT"))) { char *c = strdup(e), *sv = NULL;
@@ -297,7 +311,7 @@ __attribute__((constructor)) static void loaded(void) {
 __attribute__((destructor)) static void unloaded(void) { if (stats_path[0]) { unsigned long n = 0; for (ctr_t *c = __start_fnv_ctr; c < __stop_fnv_ctr; c++) n += c->n; if (n) stats_write(); } }
 
 /* ------------------------------------------------------------------- faults */
-enum { K_DEV, K_SYS, K_FREE };
+enum { K_DEV, K_SYS, K_FREE, K_ANY };
 static int fault(const char *fn, const char *grp, const dev_t_ *d, int kind) {
   double t = now(); int rc = OK; static _Atomic u32 dice;
   for (int i = 0; i < nfault; i++) { fault_t *f = &faults[i];
@@ -321,6 +335,8 @@ static int fault(const char *fn, const char *grp, const dev_t_ *d, int kind) {
   return rc;
 }
 static int valid(const dev_t_ *d) { return d >= devs && d < devs + ngpu && d->magic == MAGIC; }
+static int divided(const dev_t_ *d) { return nmig[d->i] > 0; }
+static int instance(const dev_t_ *d) { return (const char *)d >= (const char *)migs && (const char *)d < (const char *)(migs + ngpu) && d->magic == MIGMAGIC; }
 static int enter(ctr_t *c, const char *grp, const dev_t_ *d, int kind) {
   atomic_fetch_add_explicit(&c->n, 1, memory_order_relaxed);
   pthread_once(&once, setup);
@@ -332,11 +348,14 @@ static int enter(ctr_t *c, const char *grp, const dev_t_ *d, int kind) {
       *(volatile int *)16 = 1; /* a real fault: a handler that only returns from raise(SIGSEGV) would go on */
     if (!strcmp(faults[i].kind, "hang_at") && nth == atol(faults[i].arg)) for (;;) pause(); }
   if (inits <= 0) return E_UNINIT;
+  if (kind == K_DEV && instance(d)) return E_NOSUP; /* what an instance tells is below */
   if (kind == K_DEV && !valid(d)) return E_ARG;
-  return nfault || script_path ? fault(c->name, grp, kind == K_DEV ? d : NULL, kind) : OK;
+  if (kind == K_ANY && !valid(d) && !instance(d)) return E_ARG;
+  return nfault || script_path ? fault(c->name, grp, kind == K_DEV || kind == K_ANY ? d : NULL, kind == K_ANY ? K_DEV : kind) : OK;
 }
 #define CTR(fn) static ctr_t ctr_ __attribute__((section("fnv_ctr"), used)) = { #fn, 0 }
 #define DEV(fn, grp, h) CTR(fn); dev_t_ *D = (dev_t_ *)(h); { int rc_ = enter(&ctr_, grp, D, K_DEV); if (rc_) return rc_; } double t = now(); (void)t
+#define ANY(fn, grp, h) CTR(fn); dev_t_ *D = (dev_t_ *)(h); { int rc_ = enter(&ctr_, grp, D, K_ANY); if (rc_) return rc_; } double t = now(); (void)t
 #define SYS(fn) CTR(fn); { int rc_ = enter(&ctr_, "system", NULL, K_SYS); if (rc_) return rc_; }
 #define NEED(p) do { if (!(p)) return E_ARG; } while (0)
 static int put(char *o, u32 n, const char *s) { NEED(o); if (strlen(s) + 1 > n) return E_SIZE; strcpy(o, s); return OK; }
@@ -395,8 +414,8 @@ API nvmlDeviceGetHandleByPciBusId(const char *p, void **o) { CTR(nvmlDeviceGetHa
 
 /* ----------------------------------------------------------------- identity */
 API nvmlDeviceGetIndex(void *h, u32 *o) { DEV(nvmlDeviceGetIndex, "id", h); NEED(o); *o = D->i; return OK; }
-API nvmlDeviceGetName(void *h, char *o, u32 n) { DEV(nvmlDeviceGetName, "name", h); return put(o, n, D->name); }
-API nvmlDeviceGetUUID(void *h, char *o, u32 n) { DEV(nvmlDeviceGetUUID, "uuid", h); return put(o, n, D->uuid); }
+API nvmlDeviceGetName(void *h, char *o, u32 n) { ANY(nvmlDeviceGetName, "name", h); return put(o, n, D->name); }
+API nvmlDeviceGetUUID(void *h, char *o, u32 n) { ANY(nvmlDeviceGetUUID, "uuid", h); return put(o, n, D->uuid); }
 API nvmlDeviceGetSerial(void *h, char *o, u32 n) { DEV(nvmlDeviceGetSerial, "id", h); char b[32]; snprintf(b, sizeof b, "1653424%06u", D->i); return put(o, n, b); }
 API nvmlDeviceGetMinorNumber(void *h, u32 *o) { DEV(nvmlDeviceGetMinorNumber, "id", h); NEED(o); *o = D->i; return OK; }
 API nvmlDeviceGetModuleId(void *h, u32 *o) { DEV(nvmlDeviceGetModuleId, "id", h); NEED(o); *o = D->i + 1; return OK; }
@@ -455,7 +474,7 @@ API nvmlDeviceGetPcieThroughput(void *h, u32 c, u32 *o) { DEV(nvmlDeviceGetPcieT
 API nvmlDeviceGetPcieReplayCounter(void *h, u32 *o) { DEV(nvmlDeviceGetPcieReplayCounter, "pcie", h); NEED(o); *o = gu(D, F_REPLAY, t); return OK; }
 
 /* ------------------------------------------------------- load, memory, heat */
-API nvmlDeviceGetUtilizationRates(void *h, util_t *o) { DEV(nvmlDeviceGetUtilizationRates, "util", h); NEED(o); o->gpu = gu(D, F_UTIL, t); o->memory = gu(D, F_MEMUTIL, t); return OK; }
+API nvmlDeviceGetUtilizationRates(void *h, util_t *o) { DEV(nvmlDeviceGetUtilizationRates, "util", h); NEED(o); if (divided(D)) return E_NOSUP; o->gpu = gu(D, F_UTIL, t); o->memory = gu(D, F_MEMUTIL, t); return OK; }
 static int two(u32 v, u32 *o, u32 *p) { NEED(o && p); *o = v; *p = 167000; return OK; }
 API nvmlDeviceGetEncoderUtilization(void *h, u32 *o, u32 *p) { DEV(nvmlDeviceGetEncoderUtilization, "encoder", h); return two(gu(D, F_ENC, t), o, p); }
 API nvmlDeviceGetDecoderUtilization(void *h, u32 *o, u32 *p) { DEV(nvmlDeviceGetDecoderUtilization, "decoder", h); return two(gu(D, F_DEC, t), o, p); }
@@ -463,9 +482,10 @@ API nvmlDeviceGetJpgUtilization(void *h, u32 *o, u32 *p) { DEV(nvmlDeviceGetJpgU
 API nvmlDeviceGetOfaUtilization(void *h, u32 *o, u32 *p) { DEV(nvmlDeviceGetOfaUtilization, "decoder", h); return two(gu(D, F_OFA, t), o, p); }
 API nvmlDeviceGetEncoderStats(void *h, u32 *a, u32 *b, u32 *c) { DEV(nvmlDeviceGetEncoderStats, "encoder", h); NEED(a && b && c); *a = *b = *c = 0; return OK; }
 API nvmlDeviceGetEncoderSessions(void *h, u32 *n, void *a) { DEV(nvmlDeviceGetEncoderSessions, "encoder", h); (void)a; NEED(n); *n = 0; return OK; }
-static u64 mem_used(dev_t_ *D, double t) { double m = g(D, F_MEM, t); u64 u = m <= 0 ? 0 : (u64)(m * MIB), tot = (u64)(g(D, F_MEMTOTAL, t) * MIB); return u > tot ? tot : u; }
-API nvmlDeviceGetMemoryInfo(void *h, mem1_t *o) { DEV(nvmlDeviceGetMemoryInfo, "mem", h); NEED(o); o->total = (u64)(g(D, F_MEMTOTAL, t) * MIB); o->used = mem_used(D, t); o->free = o->total - o->used; return OK; }
-API nvmlDeviceGetMemoryInfo_v2(void *h, mem2_t *o) { DEV(nvmlDeviceGetMemoryInfo_v2, "mem", h); NEED(o); if (o->version != VER(mem2_t, 2)) return E_VERSION; u64 u = mem_used(D, t); o->total = (u64)(g(D, F_MEMTOTAL, t) * MIB); o->reserved = 600 * MIB < u ? 600 * MIB : u; o->used = u - o->reserved; o->free = o->total - u; return OK; }
+/* of an instance: its part of what the card uses, the later ones more */
+static u64 mem_used(dev_t_ *D, double t) { if (instance(D)) { u32 n = nmig[D->i]; u64 u = mem_used(&devs[D->i], t) / (n * (n + 1) / 2) * D->busno; return u > D->total ? D->total : u; } double m = g(D, F_MEM, t); u64 u = m <= 0 ? 0 : (u64)(m * MIB), tot = (u64)(g(D, F_MEMTOTAL, t) * MIB); return u > tot ? tot : u; }
+API nvmlDeviceGetMemoryInfo(void *h, mem1_t *o) { ANY(nvmlDeviceGetMemoryInfo, "mem", h); NEED(o); o->total = (u64)(g(D, F_MEMTOTAL, t) * MIB); o->used = mem_used(D, t); o->free = o->total - o->used; return OK; }
+API nvmlDeviceGetMemoryInfo_v2(void *h, mem2_t *o) { ANY(nvmlDeviceGetMemoryInfo_v2, "mem", h); NEED(o); if (o->version != VER(mem2_t, 2)) return E_VERSION; u64 u = mem_used(D, t); o->total = (u64)(g(D, F_MEMTOTAL, t) * MIB); o->reserved = 600 * MIB < u ? 600 * MIB : u; o->used = u - o->reserved; o->free = o->total - u; return OK; }
 API nvmlDeviceGetBAR1MemoryInfo(void *h, bar1_t *o) { DEV(nvmlDeviceGetBAR1MemoryInfo, "mem", h); NEED(o); o->total = 262144 * MIB; o->used = 12 * MIB; o->free = o->total - o->used; return OK; }
 API nvmlDeviceGetTemperature(void *h, u32 s, u32 *o) { DEV(nvmlDeviceGetTemperature, "temp", h); NEED(o); if (s) return E_ARG; *o = gu(D, F_TEMP, t); return OK; }
 API nvmlDeviceGetTemperatureV(void *h, tempv_t *o) { DEV(nvmlDeviceGetTemperatureV, "temp", h); NEED(o); if (o->version != VER(tempv_t, 1)) return E_VERSION; if (o->sensor) return E_ARG; o->temp = (int)gu(D, F_TEMP, t); return OK; }
@@ -523,13 +543,18 @@ API nvmlDeviceGetRemappedRows(void *h, u32 *a, u32 *b, u32 *c, u32 *d) { DEV(nvm
 API nvmlDeviceGetRowRemapperHistogram(void *h, rowhist_t *o) { DEV(nvmlDeviceGetRowRemapperHistogram, "ecc", h); NEED(o); memset(o, 0, sizeof *o); o->max = 3072; return OK; }
 
 /* ---------------------------------------------------------------------- mig */
-API nvmlDeviceGetMigMode(void *h, u32 *a, u32 *b) { DEV(nvmlDeviceGetMigMode, "mig", h); NEED(a && b); *a = *b = 0; return OK; }
-API nvmlDeviceGetMaxMigDeviceCount(void *h, u32 *o) { DEV(nvmlDeviceGetMaxMigDeviceCount, "mig", h); NEED(o); *o = 7; return OK; }
-API nvmlDeviceGetMigDeviceHandleByIndex(void *h, u32 i, void **o) { DEV(nvmlDeviceGetMigDeviceHandleByIndex, "mig", h); (void)i; (void)o; return E_NOTFOUND; }
-API nvmlDeviceIsMigDeviceHandle(void *h, u32 *o) { DEV(nvmlDeviceIsMigDeviceHandle, "mig", h); NEED(o); *o = 0; return OK; }
+API nvmlDeviceGetMigMode(void *h, u32 *a, u32 *b) { DEV(nvmlDeviceGetMigMode, "mig", h); NEED(a && b); *a = *b = divided(D); return OK; }
+API nvmlDeviceGetMaxMigDeviceCount(void *h, u32 *o) { DEV(nvmlDeviceGetMaxMigDeviceCount, "mig", h); NEED(o); *o = MAXMIG; return OK; }
+API nvmlDeviceGetMigDeviceHandleByIndex(void *h, u32 i, void **o) { DEV(nvmlDeviceGetMigDeviceHandleByIndex, "mig", h); NEED(o); if (i >= nmig[D->i]) return E_NOTFOUND; *o = &migs[D->i][i]; return OK; }
+API nvmlDeviceIsMigDeviceHandle(void *h, u32 *o) { ANY(nvmlDeviceIsMigDeviceHandle, "mig", h); NEED(o); *o = instance(D); return OK; }
+API nvmlDeviceGetDeviceHandleFromMigDeviceHandle(void *h, void **o) { ANY(nvmlDeviceGetDeviceHandleFromMigDeviceHandle, "mig", h); NEED(o); if (!instance(D)) return E_ARG; *o = &devs[D->i]; return OK; }
+API nvmlDeviceGetGpuInstanceId(void *h, u32 *o) { ANY(nvmlDeviceGetGpuInstanceId, "mig", h); NEED(o); if (!instance(D)) return E_NOSUP; *o = D->busno; return OK; }
+API nvmlDeviceGetComputeInstanceId(void *h, u32 *o) { ANY(nvmlDeviceGetComputeInstanceId, "mig", h); NEED(o); if (!instance(D)) return E_NOSUP; *o = 0; return OK; }
 
 /* ---------------------------------------------------------------- processes */
+static __thread u32 gis[256]; /* the instance of each process of the last list */
 static int plist(dev_t_ *D, double t, char type, pspec_t *o, int max) {
+  u32 on_card = 0; if (divided(D) && !instance(D) && !mig_rights) return 0;
   int n = 0; u64 used = mem_used(D, t) / MIB; const char *s = NULL;
   scripted(D, F_PROCS, t, &s);
   pspec_t tmp[64]; const pspec_t *src = procs; int ns = nprocs;
@@ -537,18 +562,20 @@ static int plist(dev_t_ *D, double t, char type, pspec_t *o, int max) {
   else if (procs_default) { pspec_t p = { (int)D->i, npid ? pidlist[D->i < (u32)npid ? D->i : (u32)npid - 1] : -1, -1, 'C' }; tmp[0] = p; src = tmp; ns = 1; }
   for (int i = 0; i < ns && n < max; i++) { if ((src[i].gpu >= 0 && src[i].gpu != (int)D->i) || src[i].type != type) continue;
     o[n] = src[i]; if (o[n].pid == -1) o[n].pid = getpid(); else if (o[n].pid == -2) o[n].pid = getppid();
-    if (o[n].mib == -1) o[n].mib = used > 610 ? (double)(used - 610) : 10; n++; }
+    if (o[n].mib == -1) o[n].mib = used > 610 ? (double)(used - 610) : 10;
+    if (divided(D)) { u32 gi = 1 + on_card++ % nmig[D->i]; if (instance(D) && gi != D->busno) continue; gis[n] = gi; } else gis[n] = 0xffffffff;
+    n++; }
   return n;
 }
 static u64 pmem(const pspec_t *p) { return p->mib < 0 ? NOT_AVAILABLE : (u64)(p->mib * MIB); }
 static int procs_v1(dev_t_ *D, double t, char ty, u32 *n, proc1_t *o) { NEED(n); pspec_t p[256]; u32 k = plist(D, t, ty, p, 256); if (*n < k || (k && !o)) { *n = k; return k ? E_SIZE : OK; }
   for (u32 i = 0; i < k; i++) { o[i].pid = p[i].pid; o[i].used = pmem(&p[i]); } *n = k; return OK; }
 static int procs_v2(dev_t_ *D, double t, char ty, u32 *n, proc2_t *o) { NEED(n); pspec_t p[256]; u32 k = plist(D, t, ty, p, 256); if (*n < k || (k && !o)) { *n = k; return k ? E_SIZE : OK; }
-  for (u32 i = 0; i < k; i++) { o[i].pid = p[i].pid; o[i].used = pmem(&p[i]); o[i].gi = o[i].ci = 0xffffffff; } *n = k; return OK; }
+  for (u32 i = 0; i < k; i++) { o[i].pid = p[i].pid; o[i].used = pmem(&p[i]); o[i].gi = gis[i]; o[i].ci = gis[i] == 0xffffffff ? gis[i] : 0; } *n = k; return OK; }
 #define PROCS(kind, ty) \
-API nvmlDeviceGet##kind##RunningProcesses(void *h, u32 *n, proc1_t *o) { DEV(nvmlDeviceGet##kind##RunningProcesses, "procs", h); return procs_v1(D, t, ty, n, o); } \
-API nvmlDeviceGet##kind##RunningProcesses_v2(void *h, u32 *n, proc2_t *o) { DEV(nvmlDeviceGet##kind##RunningProcesses_v2, "procs", h); return procs_v2(D, t, ty, n, o); } \
-API nvmlDeviceGet##kind##RunningProcesses_v3(void *h, u32 *n, proc2_t *o) { DEV(nvmlDeviceGet##kind##RunningProcesses_v3, "procs", h); return procs_v2(D, t, ty, n, o); }
+API nvmlDeviceGet##kind##RunningProcesses(void *h, u32 *n, proc1_t *o) { ANY(nvmlDeviceGet##kind##RunningProcesses, "procs", h); return procs_v1(D, t, ty, n, o); } \
+API nvmlDeviceGet##kind##RunningProcesses_v2(void *h, u32 *n, proc2_t *o) { ANY(nvmlDeviceGet##kind##RunningProcesses_v2, "procs", h); return procs_v2(D, t, ty, n, o); } \
+API nvmlDeviceGet##kind##RunningProcesses_v3(void *h, u32 *n, proc2_t *o) { ANY(nvmlDeviceGet##kind##RunningProcesses_v3, "procs", h); return procs_v2(D, t, ty, n, o); }
 PROCS(Compute, 'C')
 PROCS(Graphics, 'G')
 PROCS(MPSCompute, 'M')

@@ -6,7 +6,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use nvml_wrapper::{Device, EventSet, Nvml, bitmasks::event::EventTypes, enums::event::XidError, error::NvmlError};
+use nvml_wrapper::{
+    Device, EventSet, Nvml, bitmasks::event::EventTypes, enums::event::XidError, error::NvmlError,
+    struct_wrappers::device::ProcessInfo,
+};
 
 use crate::{
     model::{
@@ -180,13 +183,13 @@ impl<'a> Reader<'a> {
             Ok(_) => s.refused.push(("memory".into(), "the driver's figures contradict each other".into())),
             Err(error) => s.refused.push(("memory".into(), reason(&error))),
         }
+        if s.mig_enabled == Some(true) {
+            card.divide(&mut s);
+        }
         // Right behind the memory, for the two are compared.
         card.ask_who(&mut self.holders, &mut s);
         figures::fast(&card.device, &mut s)?;
         card.rates.fill(&mut s);
-        if s.mig_enabled == Some(true) {
-            card.divide(&mut s);
-        }
         self.lost.remove(&index);
         let who = |s: &GpuSample| (s.uuid.clone(), s.name.clone(), s.pci_bus_id.clone());
         let (uuid, name, pci_bus_id) = who(&s);
@@ -234,6 +237,11 @@ impl<'a> Card<'a> {
         }
     }
 
+    fn of_instances(&self) -> Vec<ProcessInfo> {
+        let told = self.instances.1.iter().filter_map(|(device, _)| device.running_compute_processes().ok());
+        told.flatten().collect()
+    }
+
     /// The parts of a divided card. Which there are changes seldom, what they hold does not.
     fn divide(&mut self, s: &mut GpuSample) {
         let (asked, instances) = &mut self.instances;
@@ -249,7 +257,12 @@ impl<'a> Card<'a> {
         let is_old = |(asked, _): &(Option<Instant>, _), age| asked.is_none_or(|at: Instant| at.elapsed() >= age);
         let is_fresh = is_old(&self.compute, WHO);
         if is_fresh {
-            let found = self.device.running_compute_processes();
+            let found = match self.device.running_compute_processes() {
+                // Without rights over a divided card its instances still tell of their own.
+                Ok(none) if none.is_empty() => Ok(self.of_instances()),
+                Err(_) if !self.instances.1.is_empty() => Ok(self.of_instances()),
+                found => found,
+            };
             let found = found.map(|all| all.iter().map(|p| holders.process(p, false)).collect());
             self.compute = (Some(Instant::now()), found.map_err(|error| reason(&error)));
         }

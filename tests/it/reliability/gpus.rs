@@ -449,6 +449,7 @@ fn processes_explain_memory_only_where_all_are_told() {
     check(&[("FAKE_NVML_PROCS", "0:self:na")], Listed::Partly);
     check(&[("FAKE_NVML_PROCS", "0:self:40000,0:parent:na:G")], Listed::Partly);
     check(&[("FAKE_NVML_NAME", "NVIDIA GH200 480GB")], Listed::Partly);
+    check(&[("FAKE_NVML_MIG", "0:2")], Listed::Partly);
     for fault in ["no_permission:procs", "not_supported:nvmlDeviceGetGraphicsRunningProcesses_v3"] {
         check(&[("FAKE_NVML_FAULT", fault)], Listed::Partly);
     }
@@ -458,7 +459,7 @@ fn processes_explain_memory_only_where_all_are_told() {
         let seen: Vec<Listed> = (0..5).map(|_| helper.samples()[0].listed).collect();
         assert_eq!((seen[0], seen[1]), (Listed::Wholly, Listed::Earlier));
     }
-    tell(&format!("G8: {cases} lists of processes, whole or not"));
+    tell(&format!("{cases} lists of processes, whole or not"));
 }
 
 /// Near the limit, memory alone is looked at between two whole looks, and with no other call.
