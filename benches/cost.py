@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
 """What a monitor costs: oomph beside nvtop, nvitop and btop, each in a terminal of its own, one after the other.
 
-    cargo build --release && python3 benches/cost.py [--seconds 20] [--size 200x50] [--gpus 8] [--only oomph,nvtop]
+    cargo build --release && python3 benches/cost.py [--seconds 20] [--size 200x50] [--gpus 8] [--only oomph,nvtop] [--steps 400] [--oomph-options=--slow]
 
 The GPUs are those of the pretended driver of tests/fake-nvml, which counts the calls; every program sees the same figures at
 the same time. CPU is that of the program and everything it started, without its start; bytes are what it wrote to its
 terminal after its start; PSS is its memory, shared pages counted in parts, at the end. A program that is not installed is
-left out. oomph shows its overview of a run that logs a step each second, and then its GPU view.
+left out. oomph shows its overview of a run at step 400 that logs a step each second, and then its GPU view.
 """
 import argparse
 import fcntl
@@ -154,6 +154,8 @@ def main():
     parser.add_argument("--seconds", type=float, default=20)
     parser.add_argument("--size", default="200x50")
     parser.add_argument("--gpus", default="8")
+    parser.add_argument("--steps", type=int, default=400, help="steps that the run has made before anybody looks")
+    parser.add_argument("--oomph-options", default="", help="more options for oomph, such as '--slow'")
     parser.add_argument("--only", default="")
     options = parser.parse_args()
     size = tuple(map(int, options.size.split("x")))
@@ -171,14 +173,15 @@ def main():
     def train():
         with open(log, "w", buffering=1) as f:
             step = 0
-            while not stop.wait(1):
+            while step < options.steps or not stop.wait(1):
                 step += 1
                 f.write(f"{{'loss': '{2 / (1 + step / 50):.4f}', 'grad_norm': '{0.3 + step % 7 / 50:.4f}', "
                         f"'reward': '{0.4 + step / 500:.4f}', 'kl': '{step / 9000:.5f}', 'epoch': '{step / 1000:.3f}'}}\n")
 
     open(log, "w").close()
     threading.Thread(target=train, daemon=True).start()
-    programs = [("oomph", [options.oomph, "--no-record", log], b""), ("oomph, GPU view", [options.oomph, "--no-record", log], b"4"),
+    oomph = [options.oomph, "--no-record", *options.oomph_options.split(), log]
+    programs = [("oomph", oomph, b""), ("oomph, GPU view", oomph, b"4"), ("oomph, memory view", oomph, b"3"),
                 ("nvtop", ["nvtop", "-d", "10"], b""), ("nvitop", ["nvitop", "-m", "full", "--interval", "1"], b""),
                 ("btop", ["btop"], b"")]
     wanted = options.only.split(",") if options.only else None
@@ -194,15 +197,15 @@ def main():
     shutil.rmtree(folder, ignore_errors=True)
     columns = ["CPU %", "bytes/s", "NVML calls/s", "PSS MiB", "first frame ms"]
     print(f"{options.gpus} GPUs, {options.size}, one look a second, {options.seconds:.0f} s each\n")
-    print(f"{'':<18}" + "".join(f"{c:>16}" for c in columns))
+    print(f"{'':<20}" + "".join(f"{c:>16}" for c in columns))
     show = lambda value: "-" if value is None else f"{value:.2f}" if value < 100 else f"{value:.0f}"
     for name, row in found.items():
-        print(f"{name:<18}" + "".join(f"{show(row[c]):>16}" for c in columns))
+        print(f"{name:<20}" + "".join(f"{show(row[c]):>16}" for c in columns))
     for other in ("nvtop", "nvitop", "btop"):
-        for own in ("oomph", "oomph, GPU view"):
+        for own in ("oomph", "oomph, GPU view", "oomph, memory view"):
             if other in found and own in found:
                 ratio = [found[own][c] / found[other][c] if found[other][c] and found[own][c] else None for c in columns]
-                print(f"{own} / {other}".ljust(26) + "".join(f"{show(r):>{8 if n == 0 else 16}}" for n, r in enumerate(ratio)))
+                print(f"{own} / {other}".ljust(28) + "".join(f"{show(r):>{8 if n == 0 else 16}}" for n, r in enumerate(ratio)))
     return 0
 
 

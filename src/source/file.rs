@@ -35,6 +35,9 @@ const BURST: u64 = 8 << 20;
 const HEAD: usize = 1024;
 /// Bytes before the reading place that tell a file that was truncated and grew past it again.
 const NECK: usize = 64;
+/// A file that was just written to is polled so soon again, and one that nobody writes to so late.
+const SOON: Duration = Duration::from_millis(100);
+const LATEST: Duration = Duration::from_secs(1);
 /// How long the old file of a rotation is still listened to.
 const LINGER: Duration = Duration::from_secs(5);
 /// A file system that has not answered for so long is said to be hung.
@@ -474,13 +477,14 @@ impl Wake {
         self.changed.notify_all();
     }
 
-    fn wait(&self, seen: &mut u64, longest: Duration) {
+    /// Whether it was woken before the time was over.
+    fn wait(&self, seen: &mut u64, longest: Duration) -> bool {
         let guard = self.woken.lock().unwrap_or_else(PoisonError::into_inner);
         let (guard, _) = self
             .changed
             .wait_timeout_while(guard, longest, |now| *now == *seen)
             .unwrap_or_else(PoisonError::into_inner);
-        *seen = *guard;
+        std::mem::replace(seen, *guard) != *guard
     }
 }
 
@@ -523,7 +527,8 @@ pub fn spawn(files: Vec<(SourceId, PathBuf)>, events: &SyncSender<Event>) -> Tai
             };
             pulse.answered();
             let mut seen = 0;
-            let mut idle = Duration::from_millis(100);
+            let mut idle = SOON;
+            let mut woken = false;
             while !stop.load(Ordering::Relaxed) {
                 let mut gone = false;
                 let mut quiet = true;
@@ -542,8 +547,13 @@ pub fn spawn(files: Vec<(SourceId, PathBuf)>, events: &SyncSender<Event>) -> Tai
                     return;
                 }
                 if !more {
-                    idle = if quiet { (idle * 2).min(Duration::from_secs(1)) } else { Duration::from_millis(100) };
-                    wake.wait(&mut seen, idle);
+                    idle = match (quiet, woken) {
+                        (true, _) => (idle * 2).min(LATEST),
+                        // Notifications arrive here: the poll is only behind them.
+                        (false, true) => LATEST / 2,
+                        (false, false) => SOON,
+                    };
+                    woken = wake.wait(&mut seen, idle);
                 }
             }
         });

@@ -18,6 +18,7 @@ use jiff::Timestamp;
 use crate::model::{Event, EventKind, event::HostSample};
 
 use super::{
+    kernel_file,
     pace::Pace,
     processes::table::{family, stats},
 };
@@ -211,7 +212,7 @@ impl Host {
     }
 
     fn machine(&self) -> (Option<u64>, Option<u64>) {
-        let text = std::fs::read_to_string(self.places.proc.join("meminfo")).unwrap_or_default();
+        let text = kernel_file::text(&self.places.proc.join("meminfo")).unwrap_or_default();
         let field = |name: &str| {
             let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
             line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
@@ -226,7 +227,7 @@ impl Host {
         let (mut own, mut shared, mut count) = (0_u64, 0_u64, 0);
         for pid in &self.family {
             let path = self.places.proc.join(pid.to_string()).join("statm");
-            let Ok(text) = std::fs::read_to_string(path) else { continue };
+            let Ok(text) = kernel_file::text(&path) else { continue };
             let mut fields = text.split_ascii_whitespace().skip(1).map_while(|field| field.parse::<u64>().ok());
             let (Some(resident), Some(its_shared)) = (fields.next(), fields.next()) else { continue };
             own += resident.saturating_sub(its_shared);
@@ -237,7 +238,7 @@ impl Host {
     }
 
     fn processor_ticks(&self) -> Option<(u64, u64)> {
-        let text = std::fs::read_to_string(self.places.proc.join("stat")).ok()?;
+        let text = kernel_file::text(&self.places.proc.join("stat")).ok()?;
         let line = text.lines().next()?.strip_prefix("cpu ")?;
         // user nice system idle iowait irq softirq steal; guests are in user already.
         let ticks: Vec<u64> = line.split_ascii_whitespace().take(8).map_while(|t| t.parse().ok()).collect();
@@ -257,7 +258,7 @@ struct Cgroup {
 
 impl Cgroup {
     fn of(places: &Places, who: &str) -> Option<Self> {
-        let text = std::fs::read_to_string(places.proc.join(who).join("cgroup")).ok()?;
+        let text = kernel_file::text(&places.proc.join(who).join("cgroup")).ok()?;
         let lines = || text.lines().filter_map(|line| line.split_once(':')?.1.split_once(':'));
         let first = lines().find(|(controllers, _)| controllers.split(',').any(|c| c == "memory"));
         let (unified, mount, path) = match first {
@@ -308,7 +309,7 @@ impl Cgroup {
 }
 
 fn read(path: &Path) -> Option<String> {
-    std::fs::read_to_string(path).ok()
+    kernel_file::text(path).ok()
 }
 
 #[cfg(test)]

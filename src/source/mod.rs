@@ -10,6 +10,7 @@ pub mod file;
 pub mod gpu;
 pub mod host;
 pub mod kernel;
+mod kernel_file;
 pub mod leftovers;
 pub mod pace;
 pub mod processes;

@@ -17,6 +17,8 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 pub const LONGEST_PASTE: usize = (8 << 20) + 1;
 /// An escape byte with nothing after it for so long is the key.
 const ALONE: Duration = Duration::from_millis(50);
+/// So long at the most until it is noticed that nobody wants keys any more.
+const LOOK_UP: Duration = Duration::from_secs(2);
 /// A paste that goes on no more, and never ended, ends after so long.
 const STALLED: Duration = Duration::from_secs(2);
 /// No sequence of a terminal is longer.
@@ -31,7 +33,7 @@ pub struct Heard {
     pub ground: Option<(u8, u8, u8)>,
 }
 
-/// Reads keys from `terminal` until `send` says that nobody wants more. Looks up twice a second.
+/// Reads keys from `terminal` until `send` says that nobody wants more. Looks up every two seconds.
 ///
 /// # Errors
 /// When the terminal is gone.
@@ -40,8 +42,8 @@ pub fn read(terminal: BorrowedFd<'_>, send: &mut dyn FnMut(Heard) -> bool) -> io
     let mut buffer = vec![0; 16 << 10];
     let mut came = Instant::now();
     loop {
-        let wait = if keys.held.is_empty() { Duration::from_millis(500) } else { ALONE };
-        let wait = Timespec { tv_sec: 0, tv_nsec: i64::from(wait.subsec_nanos()) };
+        let wait = if keys.held.is_empty() { LOOK_UP } else { ALONE };
+        let wait = Timespec { tv_sec: wait.as_secs().cast_signed(), tv_nsec: i64::from(wait.subsec_nanos()) };
         let mut fds = [PollFd::from_borrowed_fd(terminal, PollFlags::IN)];
         let mut events = Vec::new();
         match poll(&mut fds, Some(&wait)) {

@@ -56,6 +56,13 @@ const OUTSIDE: &[&str] = &[
     "node",
 ];
 
+/// A process as it was when it was last asked after: one that holds memory on several cards is asked once.
+struct Known {
+    look: u64,
+    start: u64,
+    who: GpuProcess,
+}
+
 /// The processes of this machine, as far as they were asked after.
 pub struct Holders {
     proc: PathBuf,
@@ -63,7 +70,9 @@ pub struct Holders {
     foreign: bool,
     /// Under Windows the driver tells of memory, but not who holds it.
     under_windows: bool,
-    known: BTreeMap<u32, (u64, GpuProcess)>,
+    known: BTreeMap<u32, Known>,
+    /// Counts the looks at all cards.
+    look: u64,
 }
 
 impl Holders {
@@ -72,12 +81,17 @@ impl Holders {
         let own = std::fs::read_link("/proc/self/ns/pid").is_ok_and(|l| l.to_string_lossy() == "pid:[4026531836]");
         let system = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
         let under_windows = system.to_ascii_lowercase().contains("microsoft");
-        Self { proc: "/proc".into(), foreign: !own, under_windows, known: BTreeMap::new() }
+        Self { proc: "/proc".into(), foreign: !own, under_windows, known: BTreeMap::new(), look: 0 }
     }
 
     /// Whether the driver lists every process here, and not only those of this container.
     pub fn sees_all(&self) -> bool {
         !self.foreign && !self.under_windows
+    }
+
+    /// A new look at all cards begins.
+    pub fn look_again(&mut self) {
+        self.look = self.look.wrapping_add(1);
     }
 
     /// One entry of the driver's list.
@@ -97,20 +111,24 @@ impl Holders {
     }
 
     fn who(&mut self, pid: u32) -> GpuProcess {
+        if let Some(known) = self.known.get(&pid).filter(|known| known.look == self.look) {
+            return known.who.clone();
+        }
         let Some(stat) = stat_of(&self.proc, pid).filter(|s| !matches!(s.state, 'Z' | 'X')) else {
             // Where others' processes are hidden, that one is not to be seen does not say that it is gone.
             let dead = stat_of(&self.proc, pid).is_some() || !is_there(pid);
-            let before = self.known.remove(&pid).map(|(_, who)| who);
+            let before = self.known.remove(&pid).map(|known| known.who);
             return GpuProcess { gone: dead, ..before.unwrap_or_default() };
         };
-        if let Some((_, who)) = self.known.get(&pid).filter(|(start, _)| *start == stat.start) {
-            return who.clone();
+        if let Some(known) = self.known.get_mut(&pid).filter(|known| known.start == stat.start) {
+            known.look = self.look;
+            return known.who.clone();
         }
         if self.known.len() >= MOST {
             self.known.clear();
         }
         let who = read(&self.proc, pid, &stat);
-        self.known.insert(pid, (stat.start, who.clone()));
+        self.known.insert(pid, Known { look: self.look, start: stat.start, who: who.clone() });
         who
     }
 }
@@ -233,13 +251,19 @@ mod tests {
         put(20, "torchrun", 10, "");
         put(31, "python", 20, "RANK=0\0LOCAL_RANK=0\0SECRET_TOKEN=x\0");
         put(32, "python", 20, "RANK=1\0");
-        let mut holders =
-            Holders { proc: folder.path().into(), foreign: false, under_windows: false, known: BTreeMap::new() };
+        let mut holders = Holders {
+            proc: folder.path().into(),
+            foreign: false,
+            under_windows: false,
+            known: BTreeMap::new(),
+            look: 0,
+        };
         let first = holders.who(31);
         assert_eq!((first.rank, first.parents.as_slice(), first.job()), (Some(0), &[20][..], 20));
         assert_eq!(first.launcher.as_ref().unwrap().as_str(), "torchrun");
         assert_eq!(first.command.unwrap().as_str(), "/usr/bin/python train.py");
         assert_eq!(holders.who(32).job(), 20);
+        holders.look_again();
         // Its number was given to another process meanwhile.
         put(31, "other", 1, "");
         std::fs::write(folder.path().join("31/stat"), "31 (other) S 1 31 0 0 -1 0 0 0 0 0 0 0 0 0 20 0 1 0 999 0\n")

@@ -118,6 +118,7 @@ impl<'a> Reader<'a> {
                 advice: "in a container: start it with --gpus all; see `nvidia-smi -L`".into(),
             };
         }
+        self.holders.look_again();
         let mut samples = Vec::new();
         let mut silent = None;
         for index in 0..count {

@@ -8,6 +8,8 @@ use std::{
 
 use jiff::Timestamp;
 
+use crate::source::kernel_file;
+
 use super::environment;
 
 /// Units of a process's start time in `/proc/PID/stat`, a second. Linux shows user space 100 on every architecture.
@@ -136,7 +138,7 @@ pub fn start_of(proc: &Path, pid: u32) -> Option<u64> {
 
 fn read(proc: &Path, pid: u32, own: &Namespaces, boot: Option<u64>) -> Option<Process> {
     let folder = proc.join(pid.to_string());
-    let Stat { name, state, parent, start, .. } = stat(&std::fs::read_to_string(folder.join("stat")).ok()?)?;
+    let Stat { name, state, parent, start, .. } = stat(&kernel_file::text(&folder.join("stat")).ok()?)?;
     let command = text(&folder.join("cmdline")).unwrap_or_default();
     // Kernel threads and the dead have no command and write nothing.
     if command.is_empty() || matches!(state, 'Z' | 'X') {
@@ -192,7 +194,7 @@ pub struct Stat {
 
 /// What the `stat` of one process says.
 pub fn stat_of(proc: &Path, pid: u32) -> Option<Stat> {
-    stat(&std::fs::read_to_string(proc.join(pid.to_string()).join("stat")).ok()?)
+    stat(&kernel_file::text(&proc.join(pid.to_string()).join("stat")).ok()?)
 }
 
 /// Every process with what its `stat` says, cheaply.
@@ -241,7 +243,7 @@ fn open_files(folder: &Path) -> Option<BTreeMap<u32, Open>> {
         let Ok(target) = std::fs::read_link(entry.path()) else { continue };
         // A path that is not text is no log that anybody watches.
         let Some(target) = target.to_str().map(str::to_string) else { continue };
-        let info = std::fs::read_to_string(folder.join("fdinfo").join(number.to_string())).ok();
+        let info = kernel_file::text(&folder.join("fdinfo").join(number.to_string())).ok();
         let flags = info.as_deref().and_then(|info| {
             let line = info.lines().find_map(|line| line.strip_prefix("flags:"))?;
             u32::from_str_radix(line.trim(), 8).ok()
@@ -271,6 +273,6 @@ impl Namespaces {
 
 /// Seconds of the epoch at which the machine started.
 fn boot_time(proc: &Path) -> Option<u64> {
-    let text = std::fs::read_to_string(proc.join("stat")).ok()?;
+    let text = kernel_file::text(&proc.join("stat")).ok()?;
     text.lines().find_map(|line| line.strip_prefix("btime "))?.trim().parse().ok()
 }
