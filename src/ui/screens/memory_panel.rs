@@ -314,7 +314,11 @@ pub fn at(app: &App, area: Rect, column: u16, row: u16) -> Option<usize> {
     let hit = match arrangement(gpus, rows, width) {
         Arrangement::Cards { each } => y / each,
         Arrangement::Table { with_heading } => y.checked_sub(usize::from(with_heading))?,
-        Arrangement::Grid { columns } => x / (width / columns).max(1) * rows + y,
+        Arrangement::Grid { columns } => {
+            let (first, shown) = in_grid(gpus, columns * rows, Some(app.gpus.selected));
+            let place = x / (width / columns).max(1) * rows + y;
+            first + Some(place).filter(|place| *place < shown)?
+        }
     };
     (hit < gpus).then_some(hit)
 }
@@ -501,6 +505,17 @@ fn load(gpu: &Gpu, width: usize, theme: &Theme) -> String {
     format!("{text:>width$}")
 }
 
+/// The first GPU of a grid and how many stand in it, so that the one under the cursor is among them: the last place tells
+/// how many are left out.
+fn in_grid(gpus: usize, room: usize, selected: Option<usize>) -> (usize, usize) {
+    if gpus <= room {
+        return (0, gpus);
+    }
+    let page = room.saturating_sub(1).max(1);
+    let first = selected.unwrap_or(0).min(gpus - 1) / page * page;
+    (first, page.min(gpus - first))
+}
+
 /// Many GPUs in little room: index, a bar of memory, and as many figures as fit.
 fn grid(gpus: &[&Gpu], selected: Option<usize>, width: usize, rows: usize, theme: &Theme) -> Vec<Line<'static>> {
     if rows == 0 {
@@ -512,14 +527,15 @@ fn grid(gpus: &[&Gpu], selected: Option<usize>, width: usize, rows: usize, theme
     let full = cell >= 25;
     let bar_width = cell.saturating_sub(if full { 18 } else { 10 }).clamp(1, if full { 24 } else { 16 });
     let room = columns * rows;
-    let shown = if gpus.len() > room { room - 1 } else { gpus.len() };
+    let (first, shown) = in_grid(gpus.len(), room, selected);
     let mut lines = Vec::new();
     for line in 0..rows {
         let mut spans = Vec::new();
         for column in 0..columns {
             // Down the columns, as people read indices.
-            let at = column * rows + line;
-            if at < shown {
+            let place = column * rows + line;
+            let at = first + place;
+            if place < shown {
                 let gpu = gpus[at];
                 let share = share_used(gpu);
                 spans.push(label(gpu, selected == Some(at), theme));
@@ -542,7 +558,7 @@ fn grid(gpus: &[&Gpu], selected: Option<usize>, width: usize, rows: usize, theme
                 }
                 let used = 3 + usize::from(cell > 10 || full) + bar_width;
                 spans.push(Span::styled(format!("{figures:<width$}", width = cell.saturating_sub(used)), theme.text));
-            } else if at == shown && shown < gpus.len() {
+            } else if place + 1 == room && shown < gpus.len() {
                 spans.push(Span::styled(fit(&format!(" +{} more", gpus.len() - shown), cell, ""), theme.muted));
             }
         }

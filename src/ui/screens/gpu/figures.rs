@@ -28,7 +28,7 @@ pub fn lines(gpu: &Gpu, app: &App, width: usize, theme: &Theme) -> Vec<Line<'sta
         lines.push(Line::from(Span::styled(fit(advice, width, theme.glyphs.pick("…", "~")), theme.muted)));
         return lines;
     }
-    lines.extend(s.mig.iter().map(|instance| part(instance, width, theme)));
+    lines.extend(parts(&s.mig, width, theme));
     for groups in [load(s, theme), heat(s, theme), memory(gpu, theme), links(s, theme), health(s, theme)] {
         lines.extend(row::flow(groups, width, 3));
     }
@@ -112,11 +112,36 @@ fn health(s: &GpuSample, theme: &Theme) -> Vec<Group> {
     ]
 }
 
-/// One part of a card that MIG divides.
+/// The parts of a card that MIG divides: a line each, or where they are many and lines are short, as many as fit in one.
+fn parts(all: &[MigInstance], width: usize, theme: &Theme) -> Vec<Line<'static>> {
+    if all.len() <= 3 || width >= 120 {
+        return all.iter().map(|instance| part(instance, width, theme)).collect();
+    }
+    let group = |instance: &MigInstance| {
+        let (Some(total), Some(used)) = (instance.memory_total, instance.memory_used) else {
+            return vec![Span::styled(format!("{} not told  ", profile(instance)), theme.muted)];
+        };
+        let share = used.as_f64() / total.as_f64().max(1.0);
+        vec![
+            Span::styled(format!("{} ", profile(instance)), theme.accent),
+            Span::styled(format!("{:>5}", gib(used)), theme.fullness(share)),
+            Span::styled(format!("/{:<5}", gib(total)), theme.muted),
+        ]
+    };
+    let heading = vec![Span::styled("MIG / GiB", theme.muted)];
+    row::flow(std::iter::once(heading).chain(all.iter().map(group)).collect(), width, 2)
+}
+
+/// The end of its name, which tells one from the other: `1g.10gb`.
+fn profile(instance: &MigInstance) -> &str {
+    instance.name.as_str().rsplit_once("MIG ").map_or(instance.name.as_str(), |(_, profile)| profile)
+}
+
 fn part(instance: &MigInstance, width: usize, theme: &Theme) -> Line<'static> {
-    // The profile at the end tells one from the other: `MIG 1g.10gb`.
-    let name = instance.name.as_str().rsplit_once("MIG ").map_or(instance.name.as_str(), |(_, profile)| profile);
-    let mut spans = vec![Span::styled(format!("MIG {:<12}", fit(name, 12, theme.glyphs.pick("…", "~"))), theme.accent)];
+    let mut spans = vec![Span::styled(
+        format!("MIG {:<12}", fit(profile(instance), 12, theme.glyphs.pick("…", "~"))),
+        theme.accent,
+    )];
     let (Some(total), Some(used)) = (instance.memory_total, instance.memory_used) else {
         spans.push(Span::styled("the driver does not tell its memory", theme.muted));
         return Line::from(spans);

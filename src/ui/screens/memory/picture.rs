@@ -81,7 +81,8 @@ pub fn render(frame: &mut Frame, area: Rect, app: &App, theme: &Theme) {
         lines.push(shown("peak", shares, width, theme));
         let mut groups =
             vec![row::figure("          job", &format!("{} GiB", gib(shares.job)), 10, theme.bright, theme)];
-        groups.extend(ago.map(|ago| vec![Span::styled(format!("{} ago", duration(ago)), theme.muted)]));
+        let when = ago.map(|ago| if ago < 1.0 { "now".to_string() } else { format!("{} ago", duration(ago)) });
+        groups.extend(when.map(|when| vec![Span::styled(when, theme.muted)]));
         lines.push(row::groups(groups, width, 2));
     }
     let total = gpu.latest.memory_total.unwrap_or_default();
