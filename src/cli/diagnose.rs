@@ -53,7 +53,7 @@ pub struct DiagnoseArgs {
     job: super::knobs::KnobArgs,
 }
 
-use super::{gzip, report};
+use super::{gzip, report, scan};
 
 /// # Errors
 /// When a file cannot be read.
@@ -98,21 +98,26 @@ pub fn run(args: &DiagnoseArgs) -> Result<ExitCode> {
         let mut scanner = Scanner::new(name.clone());
         let mut facts = Facts::default();
         let mut utf16 = Utf16::recognise(start);
-        let mut chunk = vec![0; 1 << 18];
-        let mut text = Vec::new();
-        loop {
-            let n = input.read(&mut chunk).with_context(|| name.to_string())?;
-            if n == 0 {
-                break;
+        let long = File::open(path).ok().filter(|file| utf16.is_none() && scan::is_long(file));
+        if let Some(file) = long {
+            scan::file(&file, &mut scanner, &mut facts).with_context(|| name.to_string())?;
+        } else {
+            let mut chunk = vec![0; 1 << 18];
+            let mut text = Vec::new();
+            loop {
+                let n = input.read(&mut chunk).with_context(|| name.to_string())?;
+                if n == 0 {
+                    break;
+                }
+                let mut part = &chunk[..n];
+                if let Some(utf16) = &mut utf16 {
+                    text.clear();
+                    utf16.decode(part, &mut text);
+                    part = &text;
+                }
+                scanner.feed(part);
+                facts.feed(part);
             }
-            let mut part = &chunk[..n];
-            if let Some(utf16) = &mut utf16 {
-                text.clear();
-                utf16.decode(part, &mut text);
-                part = &text;
-            }
-            scanner.feed(part);
-            facts.feed(part);
         }
         scanner.finish();
         knobs.merge(facts.knobs());

@@ -23,6 +23,7 @@ mod record;
 pub mod replay;
 pub mod report;
 mod run;
+mod scan;
 mod snapshot;
 mod supervise;
 mod watch;

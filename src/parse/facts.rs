@@ -10,7 +10,7 @@ use crate::model::{
     knobs::{Knob, Knobs, Origin, Value},
 };
 
-use super::lines::Lines;
+use super::{lines::Lines, pattern};
 
 /// Words of which one stands in every line that tells something.
 const WORDS: &[&str] = &[
@@ -26,7 +26,6 @@ const WORDS: &[&str] = &[
     "model_name_or_path",
     "Config(",
     "TrainingArguments(",
-    "rewards/",
     "Unsloth",
     "[axolotl",
     "axolotl.",
@@ -44,13 +43,19 @@ const WORDS: &[&str] = &[
     "Transformers:",
 ];
 
+/// Metrics of which the first ones tell the method: they stand in every line of some logs.
+const METRICS: &str = "rewards/";
+const METRICS_TOLD: u64 = 1000;
+
 static SEARCH: LazyLock<AhoCorasick> = LazyLock::new(|| AhoCorasick::new(WORDS).expect("the list is tested"));
+static FIRST: LazyLock<AhoCorasick> =
+    LazyLock::new(|| AhoCorasick::new(WORDS.iter().chain([&METRICS])).expect("the list is tested"));
 
 /// Pattern, knob, and the value where the pattern's presence is the fact.
 type Fact = (Regex, Knob, Option<&'static str>);
 
 static FACTS: LazyLock<Vec<Fact>> = LazyLock::new(|| {
-    let fact = |pattern: &str, knob, value| (Regex::new(pattern).expect("the list is tested"), knob, value);
+    let fact = |pattern: &str, knob, value| (pattern::ascii(pattern).expect("the list is tested"), knob, value);
     vec![
         fact(r"\btrl==(?<v>\d+\.\d+[\w.]*)", Knob::TrlVersion, None),
         fact(r"\btransformers==(?<v>\d+\.\d+[\w.]*)", Knob::TransformersVersion, None),
@@ -108,12 +113,15 @@ pub struct Facts {
     knobs: Knobs,
     lines: Lines,
     number: u64,
+    /// Lines with metrics that were looked at.
+    metrics: u64,
 }
 
 impl Facts {
     pub fn feed(&mut self, bytes: &[u8]) {
         let mut lines = std::mem::take(&mut self.lines);
-        lines.feed(bytes, &SEARCH, &mut |number, line| {
+        let asks = self.metrics < METRICS_TOLD && self.knobs.value(Knob::Method).is_none();
+        lines.feed(bytes, if asks { &FIRST } else { &SEARCH }, &mut |number, line| {
             self.number = number;
             self.line(line);
             false
@@ -121,16 +129,21 @@ impl Facts {
         self.lines = lines;
     }
 
+    /// Counts the lines of the next bytes without learning from them.
+    pub fn pass_over(&mut self, bytes: &[u8]) {
+        self.lines.pass_over(bytes);
+    }
+
     fn line(&mut self, line: &[u8]) {
-        if SEARCH.find(line).is_none() {
-            return;
-        }
         let mut text = String::from_utf8_lossy(line);
         if text.contains('\u{a0}') {
             text = text.replace('\u{a0}', " ").into();
         }
         let origin = Origin::Log { line: self.number };
-        for (pattern, knob, value) in FACTS.iter() {
+        let metrics = text.contains(METRICS);
+        self.metrics += u64::from(metrics);
+        // A line of metrics tells the method, and holds no setting unless another word says so.
+        for (pattern, knob, value) in FACTS.iter().filter(|_| !metrics || SEARCH.is_match(line)) {
             let Some(c) = pattern.captures(&text) else { continue };
             let value = match (value, c.name("v")) {
                 (Some(value), _) => Value::Text((*value).into()),

@@ -19,27 +19,43 @@ impl Lines {
     /// Gives the lines in which one of `words` may stand, with their numbers. `take` says whether it wants every line
     /// that follows, until it says otherwise.
     pub fn feed(&mut self, bytes: &[u8], words: &AhoCorasick, take: &mut dyn FnMut(u64, &[u8]) -> bool) {
-        let last = memchr::memrchr(b'\n', bytes);
-        if !self.all
-            && self.partial.is_empty()
-            && let Some(last) = last
-            && words.find(bytes).is_none()
+        let mut rest = bytes;
+        // The line that began before these bytes is a case of its own: it may hold a word across the two.
+        while self.all || !self.partial.is_empty() {
+            let Some(end) = memchr::memchr(b'\n', rest) else { return self.keep(rest) };
+            self.line(&rest[..end], words, take);
+            rest = &rest[end + 1..];
+        }
+        if let Some(last) = memchr::memrchr(b'\n', rest)
+            && !words.is_match(rest)
         {
-            self.count += memchr::memchr_iter(b'\n', bytes).count() as u64;
-            self.keep(&bytes[last + 1..]);
+            self.count += memchr::memchr_iter(b'\n', rest).count() as u64;
+            self.keep(&rest[last + 1..]);
             return;
         }
-        let mut rest = bytes;
         while let Some(end) = memchr::memchr(b'\n', rest) {
-            self.keep(&rest[..end]);
-            let line = std::mem::take(&mut self.partial);
-            self.count += 1;
-            if self.all || words.find(&line).is_some() {
-                self.all = take(self.count, &line);
-            }
+            self.line(&rest[..end], words, take);
             rest = &rest[end + 1..];
         }
         self.keep(rest);
+    }
+
+    /// The end of a line.
+    fn line(&mut self, end: &[u8], words: &AhoCorasick, take: &mut dyn FnMut(u64, &[u8]) -> bool) {
+        self.keep(end);
+        let line = std::mem::take(&mut self.partial);
+        self.count += 1;
+        if self.all || words.is_match(&line) {
+            self.all = take(self.count, &line);
+        }
+    }
+
+    /// Counts the lines of the next bytes and gives none.
+    pub fn pass_over(&mut self, bytes: &[u8]) {
+        let Some(last) = memchr::memrchr(b'\n', bytes) else { return self.keep(bytes) };
+        self.count += memchr::memchr_iter(b'\n', bytes).count() as u64;
+        self.partial.clear();
+        self.keep(&bytes[last + 1..]);
     }
 
     fn keep(&mut self, bytes: &[u8]) {

@@ -15,6 +15,7 @@ mod lines;
 pub mod metrics;
 pub mod number;
 pub mod oom;
+mod pattern;
 mod phase;
 pub mod pickle;
 pub(crate) mod prefix;

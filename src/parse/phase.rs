@@ -10,6 +10,8 @@ use crate::model::{
     incident::Frame,
 };
 
+use super::pattern;
+
 use PhaseId::{
     Backward, CheckpointSave, Dataloader, DdpFsdpComm, Eval, Forward, Generation, KvCacheInit, LogitsLoss, ModelLoad,
     OptimizerStep, Scoring, WeightSync,
@@ -94,7 +96,7 @@ impl Sign {
 }
 
 static SIGNS: LazyLock<Vec<Sign>> = LazyLock::new(|| {
-    let regex = |pattern: &str| (!pattern.is_empty()).then(|| Regex::new(pattern).expect("the table is tested"));
+    let regex = |pattern: &str| (!pattern.is_empty()).then(|| pattern::ascii(pattern).expect("the table is tested"));
     let sign = |(phase, reach, file, function, code): &Row| Sign {
         phase: *phase,
         reach: *reach,

@@ -4,7 +4,7 @@ use std::sync::LazyLock;
 
 use regex::Regex;
 
-use super::prefix;
+use super::{pattern, prefix};
 
 /// One logical line: what a program printed, without what loggers, launchers and web pages put around it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -21,15 +21,16 @@ pub struct TextLine {
 
 /// Escape sequences, in full or as they remain when the escape byte was lost by pasting.
 static ANSI: LazyLock<Regex> = LazyLock::new(|| {
-    Regex::new(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b.|\[[0-9;]{1,8}m").expect("tested")
+    pattern::ascii(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b.|\[[0-9;]{1,8}m").expect("tested")
 });
-static TAGS: LazyLock<Regex> =
-    LazyLock::new(|| Regex::new(r"</?(?:span|code|pre|b|i|em|strong|p|div|br|font|a)\b[^>]{0,200}>").expect("tested"));
+static TAGS: LazyLock<Regex> = LazyLock::new(|| {
+    pattern::ascii(r"</?(?:span|code|pre|b|i|em|strong|p|div|br|font|a)\b[^>]{0,200}>").expect("tested")
+});
 static NUMBERED: LazyLock<Regex> =
-    LazyLock::new(|| Regex::new(r"^\s*(\d{1,5})(?:[.)\]:]\s+|\s{2,}|\]\s*|\s*$)").expect("tested"));
-static NUMBERED_BARE: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"^\s*(\d{1,5})(?: |$)").expect("tested"));
+    LazyLock::new(|| pattern::ascii(r"^\s*(\d{1,5})(?:[.)\]:]\s+|\s{2,}|\]\s*|\s*$)").expect("tested"));
+static NUMBERED_BARE: LazyLock<Regex> = LazyLock::new(|| pattern::ascii(r"^\s*(\d{1,5})(?: |$)").expect("tested"));
 static REPEATED: LazyLock<Regex> =
-    LazyLock::new(|| Regex::new(r"\s*\[repeated \d+x across cluster\].*$").expect("tested"));
+    LazyLock::new(|| pattern::ascii(r"\s*\[repeated \d+x across cluster\].*$").expect("tested"));
 
 /// A key of Kubernetes' events.
 const REASON: &[u8] = b"\"reason\"";
@@ -93,8 +94,8 @@ pub fn lines(raw: &[u8], number: u64, byte: u64) -> Vec<TextLine> {
 }
 
 /// What Python draws before the lines of a group of exceptions, one bar for each group around it.
-static GROUPED: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"^(?:\s*\|)+(?: |$)").expect("tested"));
-static PARTED: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"^[\s|]*\+(?:-\+)?-{6,}").expect("tested"));
+static GROUPED: LazyLock<Regex> = LazyLock::new(|| pattern::ascii(r"^(?:\s*\|)+(?: |$)").expect("tested"));
+static PARTED: LazyLock<Regex> = LazyLock::new(|| pattern::ascii(r"^[\s|]*\+(?:-\+)?-{6,}").expect("tested"));
 
 /// Takes away the bars of groups of exceptions.
 fn ungroup(lines: &mut [TextLine]) {
@@ -142,11 +143,11 @@ const NARROW: usize = 60;
 
 /// How a line begins that is no second half of another one.
 static BEGINS: LazyLock<Regex> = LazyLock::new(|| {
-    Regex::new(r#"^\s*(?:Traceback |During handling|The above exception|File "|[\[{(<│╭╰┃]|[\w.]+(?:Error|Exception|Warning)\b|\d{4}-\d\d-\d\d|(?:slurmstepd|srun|mpirun|bash|INFO|WARNING|ERROR|DEBUG|CRITICAL)\b|\d+[.:\])]\s|>)|^\s{3,}\S"#).expect("tested")
+    pattern::ascii(r#"^\s*(?:Traceback |During handling|The above exception|File "|[\[{(<│╭╰┃]|[\w.]+(?:Error|Exception|Warning)\b|\d{4}-\d\d-\d\d|(?:slurmstepd|srun|mpirun|bash|INFO|WARNING|ERROR|DEBUG|CRITICAL)\b|\d+[.:\])]\s|>)|^\s{3,}\S"#).expect("tested")
 });
 
 /// `function: what it says`.
-static LABEL: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"^[\w.]+: ").expect("tested"));
+static LABEL: LazyLock<Regex> = LazyLock::new(|| pattern::ascii(r"^[\w.]+: ").expect("tested"));
 
 /// Joins the rows of lines that a terminal broke at its edge: at least two rows end in the very same last column and none
 /// goes past it.

@@ -6,30 +6,30 @@ use regex::Regex;
 
 use crate::model::{Clean, incident::Frame};
 
-use super::text::TextLine;
+use super::{pattern, text::TextLine};
 
 static FRAME: LazyLock<Regex> = LazyLock::new(|| {
-    Regex::new(r#"(?i)File ['"]?(?<file>[^'",]+)['"]?, line (?<line>\d+)(?:, in (?<function>[^\s].*?))?\s*$"#)
+    pattern::ascii(r#"(?i)File ['"]?(?<file>[^'",]+)['"]?, line (?<line>\d+)(?:, in (?<function>[^\s].*?))?\s*$"#)
         .expect("tested")
 });
 /// IPython's form: `/path/file.py in function(args)` and `File /path/file.py:12, in function(args)`.
 static IPYTHON: LazyLock<Regex> = LazyLock::new(|| {
-    Regex::new(r"^\s*(?:File )?(?<file>(?:[~/<]|[A-Z]:\\)\S*?\.py)(?::(?<line>\d+))?,? in (?<function>[\w.<>]+)")
+    pattern::ascii(r"^\s*(?:File )?(?<file>(?:[~/<]|[A-Z]:\\)\S*?\.py)(?::(?<line>\d+))?,? in (?<function>[\w.<>]+)")
         .expect("tested")
 });
-static CARETS: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"^[\s|]*[\^~]+[\s\^~]*$").expect("tested"));
+static CARETS: LazyLock<Regex> = LazyLock::new(|| pattern::ascii(r"^[\s|]*[\^~]+[\s\^~]*$").expect("tested"));
 
 static ERROR: LazyLock<Regex> =
-    LazyLock::new(|| Regex::new(r"^\s*[\w.]*(?:Error|Exception|Exit|Interrupt)\b").expect("tested"));
+    LazyLock::new(|| pattern::ascii(r"^\s*[\w.]*(?:Error|Exception|Exit|Interrupt)\b").expect("tested"));
 
 /// A frame's head in rich's boxes, where the width of the box may have parted it anywhere: `/path/file.py:830 in` and
 /// `forward` in the next row.
 static RICH: LazyLock<Regex> = LazyLock::new(|| {
-    Regex::new(r"^\s*(?<file>(?:[~/]|[A-Z]:\\)\S*?\.py):(?<line>\d+) in (?<function>[\w.<>]+)\s*$").expect("tested")
+    pattern::ascii(r"^\s*(?<file>(?:[~/]|[A-Z]:\\)\S*?\.py):(?<line>\d+) in (?<function>[\w.<>]+)\s*$").expect("tested")
 });
 /// The line that a notebook or rich points at: `❱ 830 │ logits = …`, `---> 12 model = …`.
 static POINTED: LazyLock<Regex> =
-    LazyLock::new(|| Regex::new(r"^\s*(?:❱\s*(?:\d+)?|-{2,}>\s*\d+)[\s│|]*(?<code>\S.*?)[\s│]*$").expect("tested"));
+    LazyLock::new(|| pattern::ascii(r"^\s*(?:❱\s*(?:\d+)?|-{2,}>\s*\d+)[\s│|]*(?<code>\S.*?)[\s│]*$").expect("tested"));
 /// Rows that rich and notebooks show of a file around the line, at most.
 const SHOWN: usize = 14;
 

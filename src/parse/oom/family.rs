@@ -9,7 +9,7 @@ use aho_corasick::AhoCorasick;
 use regex::Regex;
 use serde::Deserialize;
 
-use crate::model::failure::Memory;
+use crate::{model::failure::Memory, parse::pattern};
 
 /// Every built-in family; of two that match the same line the earlier names it.
 const FILES: &[(&str, &str)] = &[
@@ -150,9 +150,10 @@ pub struct Family {
     pub is_oom: bool,
     /// For a look-alike: why it is not out of memory.
     pub refusal: Option<String>,
-    pattern: String,
+    /// What a message looks like. Groups give its figures.
+    source: String,
     /// Made when it is first asked for: most are never, and all of them together hold megabytes.
-    compiled: OnceLock<Regex>,
+    pattern: OnceLock<Option<Regex>>,
     /// Lower-case words of which one stands in every such message.
     pub literals: Vec<String>,
     pub samples: Vec<Sample>,
@@ -163,15 +164,10 @@ impl Family {
         &self.about.id
     }
 
-    /// What a message looks like. Groups give its figures.
-    pub fn pattern(&self) -> &Regex {
-        self.compiled.get_or_init(|| compile(&self.pattern).expect("a pattern is tried when its file is written"))
+    /// The pattern, made when it is first wanted: most texts want few.
+    pub(super) fn pattern(&self) -> Option<&Regex> {
+        self.pattern.get_or_init(|| compile(&self.source).ok()).as_ref()
     }
-}
-
-/// People retype messages; case means nothing unless the pattern says so.
-fn compile(pattern: &str) -> Result<Regex, String> {
-    Regex::new(&format!("(?i){pattern}")).map_err(|e| format!("pattern: {e}"))
 }
 
 /// The families that a text is read by: the user's own first.
@@ -244,41 +240,45 @@ pub fn known() -> Arc<Families> {
 /// The least length of a literal: a shorter one stands everywhere and slows the search down.
 const SHORTEST: usize = 4;
 
-/// Reads a family's file, and tries its pattern.
+/// Reads a family's file.
 ///
 /// # Errors
 /// What is wrong with it, in words.
 pub fn read(text: &str) -> Result<Family, String> {
     let family = parse(text)?;
-    for name in compile(&family.pattern)?.capture_names().flatten() {
+    for name in compile(&family.source)?.capture_names().flatten() {
         if !GROUPS.contains(&name) && !GROUPS.contains(&name.trim_end_matches('2')) {
             return Err(format!("pattern: no figure is called {name}; known are {}", GROUPS.join(", ")));
         }
+    }
+    if family.is_oom == (family.memory == Memory::None) || family.is_oom == family.refusal.is_some() {
+        return Err("is_oom = false goes with memory = \"none\" and a refusal, and only then".into());
+    }
+    if family.literals.is_empty() || family.literals.iter().any(|l| l.trim().len() < SHORTEST) {
+        return Err(format!(
+            "literals: words of at least {SHORTEST} letters, of which one stands in every such message"
+        ));
     }
     Ok(family)
 }
 
 fn parse(text: &str) -> Result<Family, String> {
     let file: File = toml::from_str(text).map_err(|e| e.to_string())?;
-    if file.is_oom == (file.memory == Memory::None) || file.is_oom == file.refusal.is_some() {
-        return Err("is_oom = false goes with memory = \"none\" and a refusal, and only then".into());
-    }
-    if file.literals.is_empty() || file.literals.iter().any(|l| l.trim().len() < SHORTEST) {
-        return Err(format!(
-            "literals: words of at least {SHORTEST} letters, of which one stands in every such message"
-        ));
-    }
-    let literals: Vec<String> = file.literals.iter().map(|l| l.to_ascii_lowercase()).collect();
     Ok(Family {
         about: About { id: file.id, title: file.title, about: file.about },
         memory: file.memory,
         is_oom: file.is_oom,
         refusal: file.refusal,
-        pattern: file.pattern,
-        compiled: OnceLock::new(),
-        literals,
+        source: file.pattern,
+        pattern: OnceLock::new(),
+        literals: file.literals.iter().map(|l| l.to_ascii_lowercase()).collect(),
         samples: file.sample,
     })
+}
+
+/// People retype messages; case means nothing unless the pattern says so.
+fn compile(source: &str) -> Result<Regex, String> {
+    pattern::ascii(&format!("(?i){source}")).map_err(|e| format!("pattern: {e}"))
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use crate::{
         failure::{Evidence, Memory, Numbers, Phase, PhaseId, Place},
         incident::Incident,
     },
-    parse::{phase, text::TextLine, traceback},
+    parse::{pattern, phase, text::TextLine, traceback},
 };
 
 use super::{
@@ -31,40 +31,41 @@ const CONTEXT: usize = 60;
 
 /// Advice, configuration and healthy lines that speak of memory without a failure.
 static MENTION: LazyLock<Regex> = LazyLock::new(|| {
-    Regex::new(
+    pattern::ascii(
         r"(?i)if out-of-memory error occurs|caller indicates that this is not a failure|exceeds 10% of (?:free )?system memory|retrying without pipeline|to avoid out of memory|in case of (?:an )?(?:oom|out of memory)|may (?:cause|run) out of memory|^[^K]*oom_score_adj\s*[=:]|auto_find_batch_size|catch(?:es|ing)? (?:cuda )?out of memory|^\s*#|on out of memory",
     )
     .expect("tested")
 });
 static ECHO: LazyLock<Regex> = LazyLock::new(|| {
-    Regex::new(r"Connection closed by peer|Watchdog caught collective operation timeout|closing signal SIGTERM|Killing subprocess|ncclUnhandledCudaError|NCCL error|Broken pipe|failed \(exitcode: 1\)|RayActorError|ChildFailedError|exits with return code = 1\b")
+    pattern::ascii(r"Connection closed by peer|Watchdog caught collective operation timeout|closing signal SIGTERM|Killing subprocess|ncclUnhandledCudaError|NCCL error|Broken pipe|failed \(exitcode: 1\)|RayActorError|ChildFailedError|exits with return code = 1\b")
         .expect("tested")
 });
 /// The run goes on after the message: it was recovered, or only a warning.
 static GOES_ON: LazyLock<Regex> = LazyLock::new(|| {
-    Regex::new(r"UserWarning: Failed to clone\(\)|memory allocation failed with OOM on device").expect("tested")
+    pattern::ascii(r"UserWarning: Failed to clone\(\)|memory allocation failed with OOM on device").expect("tested")
 });
 /// What a program prints when it tries again with less.
-static RECOVERED: LazyLock<Regex> =
-    LazyLock::new(|| Regex::new(r"retrying without pipeline|falling back to|will retry with less").expect("tested"));
+static RECOVERED: LazyLock<Regex> = LazyLock::new(|| {
+    pattern::ascii(r"retrying without pipeline|falling back to|will retry with less").expect("tested")
+});
 /// What it prints when it drops one batch.
 static GAVE_UP_A_BATCH: LazyLock<Regex> = LazyLock::new(|| {
-    Regex::new(r"(?i)skipping (?:this |the )?(?:batch|update|step|sample)|retrying (?:the )?batch|attempting to recover|reducing (?:the )?batch|smaller batch")
+    pattern::ascii(r"(?i)skipping (?:this |the )?(?:batch|update|step|sample)|retrying (?:the )?batch|attempting to recover|reducing (?:the )?batch|smaller batch")
         .expect("tested")
 });
 /// What a training prints while it goes on.
 static PROGRESS: LazyLock<Regex> = LazyLock::new(|| {
-    Regex::new(r"(?i)\bepoch:?\s*\[?\d+|\bloss['\x22]?\s*[=:]?\s*\d|\bstep:?\s*\d+|\biter(?:ation)?:?\s+\d+")
+    pattern::ascii(r"(?i)\bepoch:?\s*\[?\d+|\bloss['\x22]?\s*[=:]?\s*\d|\bstep:?\s*\d+|\biter(?:ation)?:?\s+\d+")
         .expect("tested")
 });
 /// Lines in which it says so.
 const RECOVERY: usize = 5;
 static SAVE: LazyLock<Regex> = LazyLock::new(|| {
-    Regex::new(r"(?i)save|checkpoint|serialization|write_table|arrow|cache_file|to_csv|hf_hub|download")
+    pattern::ascii(r"(?i)save|checkpoint|serialization|write_table|arrow|cache_file|to_csv|hf_hub|download")
         .expect("tested")
 });
 static MULTIPROCESSING: LazyLock<Regex> = LazyLock::new(|| {
-    Regex::new(r"ctx\.Lock|SimpleQueue|_share_|/dev/shm|joblib|multiprocessing/|mp\.Queue|SemLock|resource_tracker|_new_shared|Loky").expect("tested")
+    pattern::ascii(r"ctx\.Lock|SimpleQueue|_share_|/dev/shm|joblib|multiprocessing/|mp\.Queue|SemLock|resource_tracker|_new_shared|Loky").expect("tested")
 });
 
 /// Every message among `lines`, in order, each with its traceback and context.
@@ -170,7 +171,7 @@ fn by_family<'a>(
         // The reading that gives the most figures; of two that give as many, the shorter one.
         let readings = joined(lines, nth);
         let matches = readings.iter().filter_map(|(text, used)| {
-            let c = family.pattern().captures(text)?;
+            let c = family.pattern()?.captures(text)?;
             let begins = c.get(0).is_some_and(|m| m.start() < line.text.len().max(1));
             let rest = c.get(0).and_then(|m| text.get(m.start()..)).unwrap_or_default();
             begins.then(|| (c.iter().flatten().count(), std::cmp::Reverse(*used), c, *used, rest))

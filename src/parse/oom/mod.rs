@@ -5,6 +5,7 @@
 
 mod family;
 mod judge;
+mod sieve;
 mod size;
 mod torch;
 
@@ -13,6 +14,7 @@ use std::sync::Arc;
 use crate::model::{Clean, incident::Incident};
 
 pub use family::{About, Families, Family, add, known, read};
+pub use sieve::{Found, Sieve};
 
 /// Text kept before a hit: a traceback stands before its message.
 const BEFORE: usize = 96 << 10;
@@ -105,6 +107,26 @@ impl Scanner {
         }
     }
 
+    /// Takes the next bytes, in which a [`Sieve`] saw nothing, without looking into them where nothing is open.
+    pub fn pass_over(&mut self, bytes: &[u8]) {
+        let mut rest = bytes;
+        while self.wanted.is_some() && !rest.is_empty() {
+            let (part, after) = rest.split_at(rest.len().min(AFTER));
+            self.take(part);
+            rest = after;
+        }
+        let tail = rest.len().saturating_sub(BEFORE);
+        let (over, tail) = rest.split_at(tail);
+        if !over.is_empty() {
+            self.lines += breaks(&self.kept) + breaks(over);
+            self.start += (self.kept.len() + over.len()) as u64;
+            self.kept.clear();
+        }
+        self.kept.extend_from_slice(tail);
+        self.looked = self.kept.len();
+        self.forget(BEFORE);
+    }
+
     /// The text ends here: judges what was still waiting for more lines.
     pub fn finish(&mut self) {
         if self.wanted.is_some() {
@@ -136,7 +158,7 @@ impl Scanner {
     fn forget(&mut self, keep: usize) {
         let cut = self.kept.len().saturating_sub(keep);
         let cut = memchr::memchr(b'\n', &self.kept[cut.min(self.kept.len())..]).map_or(cut, |end| cut + end + 1);
-        self.lines += memchr::memchr_iter(b'\n', &self.kept[..cut]).count() as u64;
+        self.lines += breaks(&self.kept[..cut]);
         self.start += cut as u64;
         self.kept.drain(..cut);
         self.looked = self.kept.len();
@@ -164,6 +186,10 @@ impl Scanner {
     pub fn source(&self) -> &Clean {
         &self.source
     }
+}
+
+fn breaks(bytes: &[u8]) -> u64 {
+    memchr::memchr_iter(b'\n', bytes).count() as u64
 }
 
 /// Tries the samples of a family: each must be found, as this kind, with its figures.

@@ -10,12 +10,13 @@ use crate::model::{
 };
 
 use super::size;
+use crate::parse::pattern;
 
 /// A size; the unit is wanted, so that a number cut before it is never taken.
 const SIZE: &str = r"(\d[\d.,]*\s*(?:[KMGT]iB|bytes|[KMGT]B))";
 
 fn regex(pattern: &str) -> Regex {
-    Regex::new(&format!("(?i){}", pattern.replace("SIZE", SIZE))).expect("the pattern is tested")
+    pattern::ascii(&format!("(?i){}", pattern.replace("SIZE", SIZE))).expect("the pattern is tested")
 }
 
 static START: LazyLock<Regex> =

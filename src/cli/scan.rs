@@ -1,0 +1,208 @@
+//! A long log, looked through by several threads: each takes a piece, finds what deserves attention in it, and hands it to
+//! the one that reads in order.
+
+use std::{
+    collections::BTreeMap,
+    fs::File,
+    io,
+    os::unix::fs::FileExt,
+    sync::{
+        Mutex,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+        mpsc,
+    },
+    thread,
+};
+
+use crate::parse::{
+    facts::Facts,
+    oom::{Found, Scanner, Sieve, known},
+};
+
+/// From this size on threads are worth it.
+const LONG: u64 = 8 << 20;
+/// What a thread takes at once, and reads at once.
+const SIZES: Sizes = Sizes { piece: 2 << 20, read: 256 << 10, head: 4 << 20 };
+/// A message may lie across two pieces: so much of the end of one is looked at with the next.
+const OVERLAP: u64 = 512;
+const MOST_THREADS: usize = 8;
+
+/// A regular file, not compressed, long enough.
+pub fn is_long(file: &File) -> bool {
+    let regular = file.metadata().is_ok_and(|about| about.is_file() && about.len() >= LONG);
+    let mut first = [0; 2];
+    regular && file.read_exact_at(&mut first, 0).is_ok() && first != [0x1f, 0x8b]
+}
+
+/// How a file is divided.
+#[derive(Clone, Copy)]
+struct Sizes {
+    piece: u64,
+    read: usize,
+    /// The beginning of a log, which is read for what it says of its job.
+    head: u64,
+}
+
+/// A piece of the file that was looked through.
+struct Piece {
+    /// With the end of the piece before, up to `from`.
+    bytes: Vec<u8>,
+    from: usize,
+    found: Found,
+}
+
+/// Reads the whole file.
+///
+/// # Errors
+/// When it cannot be read to its end.
+pub fn file(file: &File, scanner: &mut Scanner, facts: &mut Facts) -> io::Result<()> {
+    in_pieces(file, SIZES, scanner, facts)
+}
+
+fn in_pieces(file: &File, sizes: Sizes, scanner: &mut Scanner, facts: &mut Facts) -> io::Result<()> {
+    let pieces = file.metadata()?.len().div_ceil(sizes.piece);
+    let threads = thread::available_parallelism().map_or(1, usize::from).min(MOST_THREADS);
+    let sieve = Sieve::new(known());
+    let next = AtomicU64::new(0);
+    let stop = AtomicBool::new(false);
+    let (send, looked) = mpsc::channel::<(u64, io::Result<Piece>)>();
+    // A thread takes a buffer first and a piece then: the earliest piece always has a buffer.
+    let (give, spare) = mpsc::channel::<Vec<u8>>();
+    for _ in 0..threads * 2 + 2 {
+        let _ = give.send(Vec::new());
+    }
+    let spare = Mutex::new(spare);
+    thread::scope(|scope| {
+        for _ in 0..threads {
+            let send = send.clone();
+            let (next, stop, spare, sieve) = (&next, &stop, &spare, &sieve);
+            scope.spawn(move || {
+                while !stop.load(Ordering::Relaxed) {
+                    let Some(buffer) = spare.lock().ok().and_then(|spare| spare.recv().ok()) else { return };
+                    let piece = next.fetch_add(1, Ordering::Relaxed);
+                    if piece >= pieces || send.send((piece, look(file, sieve, sizes, piece, buffer))).is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+        drop(send);
+        let mut waiting = BTreeMap::new();
+        let mut result = Ok(());
+        let mut at = 0;
+        for (number, piece) in looked {
+            waiting.insert(number, piece);
+            while let Some(piece) = waiting.remove(&at) {
+                let piece = match piece {
+                    Ok(piece) => piece,
+                    Err(error) => {
+                        result = Err(error);
+                        stop.store(true, Ordering::Relaxed);
+                        drop(give);
+                        return result;
+                    }
+                };
+                let edge = at * sizes.piece < sizes.head || at + 1 == pieces;
+                read(&piece, edge, scanner, facts);
+                at += 1;
+                let _ = give.send(piece.bytes);
+            }
+        }
+        drop(give);
+        result
+    })
+}
+
+/// Reads a piece and looks through it, with the end of the one before.
+fn look(file: &File, sieve: &Sieve, sizes: Sizes, piece: u64, mut bytes: Vec<u8>) -> io::Result<Piece> {
+    let begin = piece * sizes.piece;
+    let before = begin.min(OVERLAP);
+    bytes.resize((sizes.piece + before) as usize, 0);
+    let mut found = Found::default();
+    let mut filled = 0;
+    while filled < bytes.len() {
+        let end = (filled + sizes.read).min(bytes.len());
+        let Some(room) = bytes.get_mut(filled..end) else { break };
+        let got = match file.read_at(room, begin - before + filled as u64) {
+            Ok(got) => got,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(error),
+        };
+        if got == 0 {
+            break;
+        }
+        let from = filled.saturating_sub(OVERLAP as usize);
+        filled += got;
+        let here = sieve.look(bytes.get(..filled).unwrap_or_default(), from);
+        found.message |= here.message;
+        found.banner |= here.banner;
+    }
+    bytes.truncate(filled);
+    Ok(Piece { bytes, from: (before as usize).min(filled), found })
+}
+
+/// In order: what deserves it is read, the rest passed over. The edges of a log tell of its job.
+fn read(piece: &Piece, edge: bool, scanner: &mut Scanner, facts: &mut Facts) {
+    let bytes = piece.bytes.get(piece.from..).unwrap_or_default();
+    if piece.found.message {
+        scanner.feed(bytes);
+    } else {
+        scanner.pass_over(bytes);
+    }
+    if edge || piece.found.message || piece.found.banner {
+        facts.feed(bytes);
+    } else {
+        facts.pass_over(bytes);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PIECE: usize = 64 << 10;
+    const READ: usize = 8 << 10;
+
+    /// A long log with a failure at each of the offsets, read by threads and read through.
+    fn check(at: &[usize]) {
+        const NOISE: &[u8] = b"{'loss': 0.5, 'rewards/format': 1.0, 'memory/max_active (GiB)': 21.5, 'epoch': 0.1}\n";
+        const FAILURE: &[u8] = b"Traceback (most recent call last):\n  File \"/x/packages/trl/trainer/grpo_trainer.py\", line 3, in f\n    loss.backward()\ntorch.OutOfMemoryError: CUDA out of memory. Tried to allocate 1.16 GiB. GPU 0 has a total capacity of 79.19 GiB of which 512.00 MiB is free.\n";
+        let mut log = b"***** Running training *****\n  Instantaneous batch size per device = 8\n".to_vec();
+        for (nth, at) in at.iter().enumerate() {
+            while log.len() < *at {
+                log.extend_from_slice(NOISE);
+            }
+            log.extend_from_slice(
+                &FAILURE.iter().map(|b| if *b == b'0' { b'1' + nth as u8 } else { *b }).collect::<Vec<_>>(),
+            );
+        }
+        let mut log_file = tempfile::tempfile().unwrap();
+        std::io::Write::write_all(&mut log_file, &log).unwrap();
+        let (mut scanner, mut facts) = (Scanner::default(), Facts::default());
+        let sizes = Sizes { piece: PIECE as u64, read: READ, head: 1000 };
+        in_pieces(&log_file, sizes, &mut scanner, &mut facts).unwrap();
+        scanner.finish();
+        let (mut all, mut told) = (Scanner::default(), Facts::default());
+        for chunk in log.chunks(1 << 18) {
+            all.feed(chunk);
+            told.feed(chunk);
+        }
+        all.finish();
+        // How many lines around a message are kept depends on the chunks, what it says does not.
+        let essence = |scanner: &Scanner| -> Vec<_> {
+            let all = scanner.incidents().iter();
+            all.map(|i| (i.kind.clone(), i.place.clone(), i.numbers.clone(), i.phase.id, i.frames.clone())).collect()
+        };
+        assert_eq!(essence(&scanner), essence(&all));
+        assert_eq!(scanner.incidents().len(), at.len());
+        assert_eq!(facts.knobs().iter().count(), told.knobs().iter().count());
+    }
+
+    #[test]
+    fn threads_find_what_one_reader_finds() {
+        check(&[9 * PIECE]);
+        // Across the borders of reads and pieces.
+        check(&[PIECE - 300, 2 * PIECE - 100, 3 * PIECE - 40, 3 * PIECE + READ - 150, 5 * PIECE]);
+        check(&[8 * PIECE, 8 * PIECE + 400, 11 * PIECE + 7]);
+    }
+}
