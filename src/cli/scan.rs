@@ -22,10 +22,12 @@ use crate::parse::{
 /// From this size on threads are worth it.
 const LONG: u64 = 8 << 20;
 /// What a thread takes at once, and reads at once.
-const SIZES: Sizes = Sizes { piece: 2 << 20, read: 256 << 10, head: 4 << 20 };
+const SIZES: Sizes = Sizes { piece: 2 << 20, read: 256 << 10, head: 2 << 20 };
 /// A message may lie across two pieces: so much of the end of one is looked at with the next.
 const OVERLAP: u64 = 512;
 const MOST_THREADS: usize = 8;
+/// Text before a message that tells what ran.
+const TRACEBACK: usize = 64 << 10;
 
 /// A regular file, not compressed, long enough.
 pub fn is_long(file: &File) -> bool {
@@ -48,7 +50,11 @@ struct Piece {
     /// With the end of the piece before, up to `from`.
     bytes: Vec<u8>,
     from: usize,
-    found: Found,
+    /// From here on it deserves to be read.
+    message: usize,
+    /// Line breaks before that.
+    breaks: u64,
+    banner: bool,
 }
 
 /// Reads the whole file.
@@ -102,8 +108,7 @@ fn in_pieces(file: &File, sizes: Sizes, scanner: &mut Scanner, facts: &mut Facts
                         return result;
                     }
                 };
-                let edge = at * sizes.piece < sizes.head || at + 1 == pieces;
-                read(&piece, edge, scanner, facts);
+                read(&piece, at * sizes.piece < sizes.head, scanner, facts);
                 at += 1;
                 let _ = give.send(piece.bytes);
             }
@@ -118,8 +123,9 @@ fn look(file: &File, sieve: &Sieve, sizes: Sizes, piece: u64, mut bytes: Vec<u8>
     let begin = piece * sizes.piece;
     let before = begin.min(OVERLAP);
     bytes.resize((sizes.piece + before) as usize, 0);
+    let from = before as usize;
     let mut found = Found::default();
-    let mut filled = 0;
+    let (mut filled, mut breaks) = (0, 0);
     while filled < bytes.len() {
         let end = (filled + sizes.read).min(bytes.len());
         let Some(room) = bytes.get_mut(filled..end) else { break };
@@ -131,29 +137,42 @@ fn look(file: &File, sieve: &Sieve, sizes: Sizes, piece: u64, mut bytes: Vec<u8>
         if got == 0 {
             break;
         }
-        let from = filled.saturating_sub(OVERLAP as usize);
-        filled += got;
-        let here = sieve.look(bytes.get(..filled).unwrap_or_default(), from);
-        found.message |= here.message;
-        found.banner |= here.banner;
+        let (old, now) = (filled, filled + got);
+        filled = now;
+        if found.message.is_none() {
+            let here = sieve.look(bytes.get(..now).unwrap_or_default(), old.saturating_sub(OVERLAP as usize));
+            found.message = here.message;
+            found.banner |= here.banner;
+            let quiet = here.message.unwrap_or(now);
+            breaks += count(bytes.get(old.max(from)..quiet).unwrap_or_default());
+            // It began before what was read last.
+            breaks -= count(bytes.get(quiet.max(from)..old).unwrap_or_default());
+        }
     }
     bytes.truncate(filled);
-    Ok(Piece { bytes, from: (before as usize).min(filled), found })
+    let from = from.min(filled);
+    Ok(Piece { message: found.message.unwrap_or(filled).max(from), from, breaks, banner: found.banner, bytes })
 }
 
-/// In order: what deserves it is read, the rest passed over. The edges of a log tell of its job.
-fn read(piece: &Piece, edge: bool, scanner: &mut Scanner, facts: &mut Facts) {
-    let bytes = piece.bytes.get(piece.from..).unwrap_or_default();
-    if piece.found.message {
-        scanner.feed(bytes);
+fn count(bytes: &[u8]) -> u64 {
+    memchr::memchr_iter(b'\n', bytes).count() as u64
+}
+
+/// In order: what deserves it is read, the rest passed over. The head of a log tells of its job, and so does a banner.
+fn read(piece: &Piece, head: bool, scanner: &mut Scanner, facts: &mut Facts) {
+    let quiet = piece.bytes.get(piece.from..piece.message).unwrap_or_default();
+    let rest = piece.bytes.get(piece.message..).unwrap_or_default();
+    scanner.pass_over(quiet, piece.breaks);
+    scanner.feed(rest);
+    if head || piece.banner {
+        facts.feed(quiet);
     } else {
-        scanner.pass_over(bytes);
+        // The traceback of a failure names the framework.
+        let (far, near) = quiet.split_at(quiet.len().saturating_sub(if rest.is_empty() { 0 } else { TRACEBACK }));
+        facts.pass_over(far, piece.breaks - count(near));
+        if rest.is_empty() { facts.pass_over(near, count(near)) } else { facts.feed(near) }
     }
-    if edge || piece.found.message || piece.found.banner {
-        facts.feed(bytes);
-    } else {
-        facts.pass_over(bytes);
-    }
+    facts.feed(rest);
 }
 
 #[cfg(test)]

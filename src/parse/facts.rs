@@ -129,9 +129,9 @@ impl Facts {
         self.lines = lines;
     }
 
-    /// Counts the lines of the next bytes without learning from them.
-    pub fn pass_over(&mut self, bytes: &[u8]) {
-        self.lines.pass_over(bytes);
+    /// Counts the lines of the next bytes, which have so many line breaks, without learning from them.
+    pub fn pass_over(&mut self, bytes: &[u8], breaks: u64) {
+        self.lines.pass_over(bytes, breaks);
     }
 
     fn line(&mut self, line: &[u8]) {

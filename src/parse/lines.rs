@@ -50,10 +50,10 @@ impl Lines {
         }
     }
 
-    /// Counts the lines of the next bytes and gives none.
-    pub fn pass_over(&mut self, bytes: &[u8]) {
+    /// Counts the lines of the next bytes, which have so many line breaks, and gives none.
+    pub fn pass_over(&mut self, bytes: &[u8], breaks: u64) {
         let Some(last) = memchr::memrchr(b'\n', bytes) else { return self.keep(bytes) };
-        self.count += memchr::memchr_iter(b'\n', bytes).count() as u64;
+        self.count += breaks;
         self.partial.clear();
         self.keep(&bytes[last + 1..]);
     }

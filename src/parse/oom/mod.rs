@@ -107,8 +107,9 @@ impl Scanner {
         }
     }
 
-    /// Takes the next bytes, in which a [`Sieve`] saw nothing, without looking into them where nothing is open.
-    pub fn pass_over(&mut self, bytes: &[u8]) {
+    /// Takes the next bytes, in which a [`Sieve`] saw nothing and which have so many line breaks, without looking into them
+    /// where nothing is open.
+    pub fn pass_over(&mut self, bytes: &[u8], breaks_in_all: u64) {
         let mut rest = bytes;
         while self.wanted.is_some() && !rest.is_empty() {
             let (part, after) = rest.split_at(rest.len().min(AFTER));
@@ -118,7 +119,8 @@ impl Scanner {
         let tail = rest.len().saturating_sub(BEFORE);
         let (over, tail) = rest.split_at(tail);
         if !over.is_empty() {
-            self.lines += breaks(&self.kept) + breaks(over);
+            let read = breaks(&bytes[..bytes.len() - rest.len()]);
+            self.lines += breaks(&self.kept) + breaks_in_all - read - breaks(tail);
             self.start += (self.kept.len() + over.len()) as u64;
             self.kept.clear();
         }

@@ -32,8 +32,8 @@ const AROUND: usize = 160;
 /// What a stretch of text may hold.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Found {
-    /// Something like a message.
-    pub message: bool,
+    /// Where something like the first message begins.
+    pub message: Option<usize>,
     /// A trainer's banner with settings.
     pub banner: bool,
 }
@@ -69,7 +69,7 @@ impl Sieve {
         let mut found = Found::default();
         let rest = bytes.get(from..).unwrap_or_default();
         let Some(cores) = &self.cores else {
-            return Found { message: self.families.search.is_match(bytes), banner: true };
+            return Found { message: self.families.search.is_match(bytes).then_some(from), banner: true };
         };
         let mut seen = 0;
         for core in cores.find_iter(rest) {
@@ -77,12 +77,12 @@ impl Sieve {
                 found.banner = true;
                 continue;
             }
-            if found.message || from + core.end() <= seen {
+            if found.message.is_some() || from + core.end() <= seen {
                 continue;
             }
             let begin = (from + core.start()).saturating_sub(AROUND).max(seen.saturating_sub(AROUND));
             seen = (from + core.end() + AROUND).min(bytes.len());
-            found.message = self.families.search.is_match(&bytes[begin..seen]);
+            found.message = self.families.search.is_match(&bytes[begin..seen]).then_some(begin);
         }
         found
     }
@@ -110,12 +110,12 @@ mod tests {
         for sample in families.built_in().iter().flat_map(|f| &f.samples) {
             for text in [sample.text.clone(), sample.text.to_ascii_lowercase()] {
                 let text = format!("{noise}{text}\n{noise}");
-                assert!(sieve.look(text.as_bytes(), 0).message, "{text}");
+                assert!(sieve.look(text.as_bytes(), 0).message.is_some(), "{text}");
             }
         }
         // Words that are near it and say nothing.
         let near = "memory/max_allocated (GiB): 21.5\n".repeat(20);
-        assert!(!sieve.look(near.as_bytes(), 0).message);
+        assert!(sieve.look(near.as_bytes(), 0).message.is_none());
         assert!(sieve.look(b"***** Running training *****\n", 0).banner);
     }
 }
