@@ -2,7 +2,7 @@
 
 use std::sync::LazyLock;
 
-use aho_corasick::AhoCorasick;
+use aho_corasick::{AhoCorasick, AhoCorasickKind};
 use regex::Regex;
 
 use crate::model::{
@@ -47,9 +47,15 @@ const WORDS: &[&str] = &[
 const METRICS: &str = "rewards/";
 const METRICS_TOLD: u64 = 1000;
 
-static SEARCH: LazyLock<AhoCorasick> = LazyLock::new(|| AhoCorasick::new(WORDS).expect("the list is tested"));
-static FIRST: LazyLock<AhoCorasick> =
-    LazyLock::new(|| AhoCorasick::new(WORDS.iter().chain([&METRICS])).expect("the list is tested"));
+static SEARCH: LazyLock<AhoCorasick> = LazyLock::new(|| search(WORDS.iter().copied()));
+static FIRST: LazyLock<AhoCorasick> = LazyLock::new(|| search(WORDS.iter().copied().chain([METRICS])));
+
+fn search(words: impl Iterator<Item = &'static str>) -> AhoCorasick {
+    AhoCorasick::builder().kind(Some(AhoCorasickKind::DFA)).build(words).expect("the list is tested")
+}
+
+/// What is searched with one list of words: after the first metrics fewer are.
+const PART: usize = 64 << 10;
 
 /// Pattern, knob, and the value where the pattern's presence is the fact.
 type Fact = (Regex, Knob, Option<&'static str>);
@@ -119,6 +125,12 @@ pub struct Facts {
 
 impl Facts {
     pub fn feed(&mut self, bytes: &[u8]) {
+        for part in bytes.chunks(PART) {
+            self.part(part);
+        }
+    }
+
+    fn part(&mut self, bytes: &[u8]) {
         let mut lines = std::mem::take(&mut self.lines);
         let asks = self.metrics < METRICS_TOLD && self.knobs.value(Knob::Method).is_none();
         lines.feed(bytes, if asks { &FIRST } else { &SEARCH }, &mut |number, line| {
@@ -135,15 +147,19 @@ impl Facts {
     }
 
     fn line(&mut self, line: &[u8]) {
+        // A line of metrics tells the method, and holds no setting unless another word says so.
+        let metrics = memchr::memmem::find(line, METRICS.as_bytes()).is_some();
+        self.metrics += u64::from(metrics);
+        let words = !metrics || SEARCH.is_match(line);
+        if !words && self.knobs.value(Knob::Method).is_some() {
+            return;
+        }
         let mut text = String::from_utf8_lossy(line);
         if text.contains('\u{a0}') {
             text = text.replace('\u{a0}', " ").into();
         }
         let origin = Origin::Log { line: self.number };
-        let metrics = text.contains(METRICS);
-        self.metrics += u64::from(metrics);
-        // A line of metrics tells the method, and holds no setting unless another word says so.
-        for (pattern, knob, value) in FACTS.iter().filter(|_| !metrics || SEARCH.is_match(line)) {
+        for (pattern, knob, value) in FACTS.iter().filter(|_| words) {
             let Some(c) = pattern.captures(&text) else { continue };
             let value = match (value, c.name("v")) {
                 (Some(value), _) => Value::Text((*value).into()),

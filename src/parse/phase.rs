@@ -54,6 +54,10 @@ const ROWS: &[Row] = &[
     (Backward, ANYWHERE, "", r"^_?(?:backward|run_backward|engine_run_backward|manual_backward|backward_step|unpack_hook|inner_unpack|recompute_fn|reduce_ipg_grads|_?reduce_and_partition\w*|reduce_independent\w*|average_tensor|backward_prologue|post_backward\w*)$", ""),
     (Backward, ANYWHERE, r"autograd/(?:__init__|graph)\.py|loss_scaler", "", ""),
     (Backward, ANYWHERE, "", "", r"\.(?:manual_)?backward\(|run_backward\("),
+    (OptimizerStep, ANYWHERE, r"(?:^|/)optax/", r"^(?:update\w*|apply_updates)$", ""),
+    (Backward, ANYWHERE, r"jax/_src/interpreters/ad\.py", r"^backward_pass\w*$", ""),
+    (ModelLoad, ANYWHERE, r"(?:^|/)(?:flax|haiku|orbax|equinox|t5x|MaxText)/", r"^(?:init|init_with_output|restore\w*|lazy_init|create_train_state|setup_initial_state|from_pretrained)$", ""),
+    (ModelLoad, ANYWHERE, "", "", r"\b(?:model|module|net)\.init\(|create_train_state\(|checkpoints?\.restore\w*\("),
     (DdpFsdpComm, NEAR, r"fsdp/\S*(?:_flat_param|unshard|_runtime_utils|_fsdp_param|_fsdp_collectives|_init_utils)|distributed_c10d\.py|partition_parameters\.py|partitioned_param", "", ""),
     (DdpFsdpComm, NEAR, "", r"^_?(?:all_?gather\w*|all_?reduce\w*|reduce_scatter\w*|unshard|alloc_padded_unsharded\w*|_?verify_param_shape\w*|sync_module_states|sync_params_and_buffers|ddp_init_helper|broadcast_coalesced|fetch_sub_module|pre_forward_unshard|all_to_all\w*)$", ""),
     (DdpFsdpComm, NEAR, "", "", r"all_gather|all_reduce|reduce_scatter|DistributedDataParallel\(|\bDDP\(|\bFSDP\(|FullyShardedDataParallel\(|broadcast_coalesced|_verify_param_shape|all_to_all"),
@@ -72,6 +76,8 @@ const ROWS: &[Row] = &[
     (ModelLoad, NEAR, r"model", r"^(?:__init__|quantize\w*)$", ""),
     (ModelLoad, NEAR, "", "", r"\b(?:\w*model\w*|net|network|unet|vae|text_encoder|transformer|pipe(?:line)?)\.(?:to|cuda|half)\(|load_state_dict\(|from_pretrained\(|load_model\(|torch\.load\("),
     (Forward, ANYWHERE, "", r"^(?:forward\w*|_forward\w*|_call_impl|_wrapped_call_impl|_?compute_loss|training_step|train_step|forward_step|scaled_dot_product\w*|\w*attention\w*|checkpoint)$", ""),
+    // A step that XLA compiled is one program.
+    (Forward, ANYWHERE, "", "", r"\bp?_?(?:train|update)_step\("),
     (Forward, ANYWHERE, r"modeling_\w+\.py|nn/functional\.py|nn/modules/|parallel_apply\.py|xformers|flash_attn|einops|models/\S+\.py", "", ""),
     (Forward, ANYWHERE, "", "", r"\bF\.\w+\(|\b(?:\w*model\w*|net|network|unet|vae|transformer|encoder|decoder|self_attn|mlp|attn\w*)\(|torch\.(?:matmul|bmm|einsum|cat|softmax)\("),
 ];

@@ -13,14 +13,26 @@
 //! ## What helps
 //! `qlora`, `lora`, `bf16`, `zero_fsdp`, `cpu_offload`, `more_gpus`.
 
-use crate::model::{Bytes, failure::PhaseId, knobs::Knob};
+use crate::model::{
+    Bytes,
+    failure::{Evidence, PhaseId},
+    knobs::Knob,
+};
 
 use super::{Case, Verdict, found, kind, limit, message};
 
 pub(super) fn check(case: &Case<'_>) -> Verdict {
     let n = &case.incident.numbers;
     let k = kind(case);
-    let loading = case.incident.phase.id == PhaseId::ModelLoad;
+    // Whoever else holds the card, the weights had not their turn yet.
+    let loading = case.incident.phase.id == PhaseId::ModelLoad && k != "vllm.startup.free_below_util";
+    if k.starts_with("vllm.kv.")
+        && let Some((weights, budget, line)) = engine_budget(case)
+        && weights > budget * 0.8
+    {
+        let summary = format!("the weights alone take {weights:.2} of the {budget:.2} GiB that the engine may use");
+        return found(0.8, vec![line], summary);
+    }
     if let (Some(requested), Some(capacity)) = (n.requested_bytes, n.capacity_bytes)
         && requested > capacity
         && loading
@@ -68,4 +80,21 @@ pub(super) fn check(case: &Case<'_>) -> Verdict {
         };
     }
     Verdict::Absent
+}
+
+/// What vLLM says of its share before it fails: the weights' size and all that it may use, in GiB.
+fn engine_budget(case: &Case<'_>) -> Option<(f64, f64, Evidence)> {
+    let after = |text: &str, words: &str| -> Option<f64> {
+        let rest = text.get(text.find(words)? + words.len()..)?.trim_start();
+        let end = rest.find(|c: char| !(c.is_ascii_digit() || c == '.'))?;
+        rest.get(..end)?.parse().ok()
+    };
+    let lines = &case.incident.context;
+    let budget = lines.iter().find_map(|l| {
+        let text = l.text.as_str();
+        let at = text.find("gpu_memory_utilization (")?;
+        after(text.get(at..)?, "=")
+    })?;
+    let said = lines.iter().find(|l| after(l.text.as_str(), "model weights take").is_some())?;
+    Some((after(said.text.as_str(), "model weights take")?, budget, said.clone()))
 }

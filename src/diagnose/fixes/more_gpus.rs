@@ -10,7 +10,7 @@
 //! money
 //!
 //! ## When not
-//! a setting of the above already makes it fit
+//! another setting already makes it fit
 
 use super::{NOTHING, Spec, on};
 

@@ -7,10 +7,10 @@
 //! Each runtime has its own lever: a share of the card, layers on the GPU, a limit that somebody set.
 //!
 //! ## Cost
-//! as the setting says
+//! depends on the setting
 //!
 //! ## When not
-//! the message asks for nothing
+//! somebody else starts that program, with settings of their own
 
 use super::{Case, NOTHING, Spec};
 
@@ -28,6 +28,10 @@ pub(super) fn asked(case: &Case<'_>) -> Option<&'static str> {
         "jax.xla.resource_exhausted" => {
             "XLA_PYTHON_CLIENT_PREALLOCATE=false; jax.checkpoint (remat) on the layers; shard the batch"
         }
+        "flashinfer.workspace" => {
+            "a larger workspace: SGLANG_FLASHINFER_WORKSPACE_SIZE (older: FLASHINFER_WORKSPACE_SIZE), in bytes; or fewer requests at once"
+        }
+        "onnxruntime.bfc_arena" => "CUDAExecutionProvider: gpu_mem_limit, arena_extend_strategy: kSameAsRequested",
         "ray.oom_task" | "ray.oom_raylet" => "fewer actors on the node, or RAY_memory_usage_threshold",
         "torch.mps" => "PYTORCH_MPS_HIGH_WATERMARK_RATIO=0.0 lifts the cap, at the risk of swapping",
         _ if case.incident.numbers.allowed_bytes.is_some() => {

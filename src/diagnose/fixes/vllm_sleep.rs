@@ -18,7 +18,7 @@ pub(super) const SPEC: Spec = Spec {
     id: "vllm_sleep",
     source: include_str!("vllm_sleep.rs"),
     applies: |case| {
-        case.knobs.bool(Knob::VllmEnableSleepMode) != Some(true) && case.knobs.str(Knob::VllmMode) != Some("server")
+        !super::engine_sleeps(case) && case.knobs.str(Knob::VllmMode) != Some("server")
     },
     changes: |_| vec![(Knob::VllmEnableSleepMode, value(true))],
     how: &[
