@@ -36,8 +36,9 @@ pub(super) fn choose(case: &Case<'_>, causes: &[Cause]) -> Vec<&'static str> {
         "vllm.startup.free_below_util" => vec!["kill_other_process", "lower_gpu_memory_utilization", "other"],
         "vllm.startup.sampler" => vec!["other", "lower_gpu_memory_utilization", "more_gpus"],
         "vllm.cumem" => vec!["lower_gpu_memory_utilization", "vllm_sleep", "reduce_batch", "cpu_offload"],
-        "vllm.kv.no_blocks" | "sglang.mem_fraction" => vec!["other", "lower_max_model_len", "more_gpus"],
-        "ggml.cuda_alloc" => vec!["other", "lower_max_model_len", "more_gpus"],
+        "vllm.kv.no_blocks" | "sglang.mem_fraction" | "ggml.cuda_alloc" => {
+            vec!["other", "lower_max_model_len", "more_gpus"]
+        }
         "flashinfer.workspace" => vec!["other", "reduce_batch"],
         _ if kind.starts_with("jax.") => vec!["reduce_batch", "other", "more_gpus"],
         _ if kind.starts_with("tf.") => vec!["reduce_batch", "reduce_seq_len", "other"],
