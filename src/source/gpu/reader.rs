@@ -27,7 +27,7 @@ use super::{
 };
 
 /// Figures that hardly move are asked this seldom.
-const SLOW: Duration = Duration::from_secs(10);
+const SLOW: Duration = Duration::from_secs(15);
 /// Who holds memory is asked this seldom, however often the rest is looked at: each second, and clocks are not exact.
 const WHO: Duration = Duration::from_millis(900);
 /// Cards whose memory the system uses for pages of its own, of any program: their processes do not explain it.

@@ -210,7 +210,7 @@ fn a_refused_figure_is_unknown_and_the_others_stay() {
             &[("FAKE_NVML_FAULT", &fault), ("FAKE_NVML_GPUS", "2"), ("FAKE_NVML_TIMESCALE", "1")],
         );
         let mut samples = helper.samples();
-        // Slow figures are asked again only every ten seconds, so a later fault may not show in them; fast ones must.
+        // Slow figures are asked again only every fifteen seconds, so a later fault may not show in them; fast ones must.
         let slow =
             ["power_limit", "name", "pci", "fan", "pcie", "uuid", "pstate", "ecc", "mig", "nvlink"].contains(what);
         if when.is_empty() {
