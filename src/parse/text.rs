@@ -29,6 +29,10 @@ static TAGS: LazyLock<Regex> = LazyLock::new(|| {
 static NUMBERED: LazyLock<Regex> =
     LazyLock::new(|| pattern::ascii(r"^\s*(\d{1,5})(?:[.)\]:]\s+|\s{2,}|\]\s*|\s*$)").expect("tested"));
 static NUMBERED_BARE: LazyLock<Regex> = LazyLock::new(|| pattern::ascii(r"^\s*(\d{1,5})(?: |$)").expect("tested"));
+static BAR: LazyLock<Regex> = LazyLock::new(|| {
+    pattern::ascii(r"^[^|\[\]]{0,60}\d{1,3}%\|[^|]{0,200}\|[^|\[]{0,40}\[[^\]]{0,200}\d[^\]]{0,40}\](?:, )?")
+        .expect("tested")
+});
 static REPEATED: LazyLock<Regex> =
     LazyLock::new(|| pattern::ascii(r"\s*\[repeated \d+x across cluster\].*$").expect("tested"));
 
@@ -266,6 +270,9 @@ fn unfold(text: &str) -> Vec<String> {
 
 /// Strips prefixes, and remembers the first rank that one names.
 fn strip(text: &str) -> (Option<u32>, String) {
+    // A bar that was still being drawn stands before what came over it.
+    let text =
+        BAR.find(text).and_then(|bar| text.get(bar.end()..)).filter(|after| !after.trim().is_empty()).unwrap_or(text);
     let found = prefix::find(text.as_bytes());
     let rest = text.get(found.end..).unwrap_or(text).trim_end();
     let rest = if found.end > 0 { unbox(rest).unwrap_or(rest).trim_end() } else { rest };

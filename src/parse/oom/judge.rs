@@ -581,11 +581,21 @@ fn same_failure(a: &Incident, b: &Incident) -> bool {
     // The same request on the same device is the same message again; another rank's is the same failure.
     x == y
         || a.rank != b.rank && a.rank.is_some() && b.rank.is_some()
+        // Ranks that nothing names, each on a card of its own.
+        || a.rank == b.rank && beside(a, b)
         || x.requested_bytes == y.requested_bytes
             && (y.capacity_bytes.is_none()
                 || x.free_bytes == y.free_bytes
                 // One of them was cut, as in the title of an issue.
                 || a.device == b.device && (x.free_bytes.is_none() || y.free_bytes.is_none()))
+}
+
+/// Lines within which ranks of one job print what befell them.
+const BESIDE: u64 = 400;
+
+fn beside(a: &Incident, b: &Incident) -> bool {
+    let (Some(x), Some(y)) = (a.device, b.device) else { return false };
+    x != y && a.place.source == b.place.source && a.place.line.abs_diff(b.place.line) <= BESIDE
 }
 
 fn complete(mine: &mut Numbers, theirs: &Numbers) {
