@@ -378,6 +378,34 @@ mod tests {
     }
 
     #[test]
+    fn the_beginning_of_a_large_file_comes_after_its_end() {
+        let saved = |step| format!("Saving model checkpoint to out/checkpoint-{step}\n");
+        let head = format!("{}{}", steps(1, 10), saved(10));
+        let tail = format!("{}{}{}{ERROR}", steps(11, 20), saved(20), steps(21, 22));
+        let (first, offset) = (head.len(), head.len() as u64);
+        let mut session = Session::new(Knobs::default());
+        let at = Timestamp::UNIX_EPOCH;
+        let mut event = |kind| session.apply(Event { at, kind });
+        event(EventKind::Opened { source: LOG, name: "train.log".into(), path: None, size: None });
+        event(EventKind::Output { source: LOG, offset, data: tail.clone().into() });
+        event(EventKind::CaughtUp { source: LOG });
+        for start in (0..first).step_by(40) {
+            let data = head.as_bytes()[start..first.min(start + 40)].to_vec();
+            event(EventKind::Output { source: LOG, offset: start as u64, data });
+        }
+        event(EventKind::Filled { source: LOG });
+        let more = steps(23, 24);
+        let offset = offset + tail.len() as u64;
+        event(EventKind::Output { source: LOG, offset, data: more.into() });
+        session.tick(at + jiff::SignedDuration::from_secs(30));
+        let seen: Vec<_> = all(&session, &Alerts::default()).iter().map(|m| (m.kind, m.place.step, m.line)).collect();
+        let error = (Kind::Error, Some(22), Some(28));
+        assert_eq!(seen, [(Kind::Checkpoint, Some(10), Some(11)), (Kind::Checkpoint, Some(20), Some(22)), error]);
+        assert_eq!(session.metrics.moments.line_near(XAxis::Step, 24.0), Some((LOG, 30)));
+        assert_eq!(session.last_point().map(|p| (p.step, p.line)), Some((Some(24), 30)));
+    }
+
+    #[test]
     fn many_checkpoints_stay_few() {
         let mut moments = Moments::default();
         for step in 0..100_000u64 {

@@ -138,7 +138,7 @@ fn draw_tabs(frame: &mut Frame, row: Rect, app: &App, theme: &Theme) {
     let mut end = row.x;
     for (screen, x, text) in &tabs {
         let here = *screen == app.screen;
-        let bell = *screen == Screen::Diagnosis && app.session.diagnosis().is_some_and(|d| d.first_oom().is_some());
+        let bell = *screen == Screen::Diagnosis && app.session.open_failure().is_some();
         let style = match (here, bell) {
             (true, _) => theme.selection,
             (false, true) => theme.critical,
