@@ -4,6 +4,7 @@
 //! ([`super::text`]), matched against the families and, for PyTorch, read field by field.
 
 mod family;
+mod fold;
 mod judge;
 mod sieve;
 mod size;
@@ -14,6 +15,7 @@ use std::sync::Arc;
 use crate::model::{Clean, incident::Incident};
 
 pub use family::{About, Families, Family, add, known, read};
+pub use fold::fold;
 pub use sieve::{Found, Sieve};
 
 /// Text kept before a hit: a traceback stands before its message.
@@ -22,11 +24,6 @@ const BEFORE: usize = 96 << 10;
 const AFTER: usize = 48 << 10;
 /// The longest region that is read as one; a log full of hits is cut into such.
 const REGION: usize = 2 << 20;
-
-/// One incident for each distinct failure of several texts, such as the logs of the ranks of one job; the root cause first.
-pub fn fold(all: Vec<Incident>) -> Vec<Incident> {
-    judge::fold(all)
-}
 
 /// Scans one text, in order, in any chunking.
 #[derive(Debug)]
@@ -168,7 +165,7 @@ impl Scanner {
 
     fn settle(&mut self) {
         let all: Vec<Incident> = self.done.iter().chain(&self.open).cloned().collect();
-        let folded = judge::fold(all);
+        let folded = fold(all);
         if folded != self.shown {
             self.shown = folded;
             self.revision += 1;
