@@ -414,8 +414,11 @@ pub fn end_like(status: ExitStatus) -> u8 {
             let _ = rustix::process::kill_process(rustix::process::getpid(), Signal::KILL);
         } else {
             let _ = signal_hook::low_level::emulate_default_handler(number);
+            // What the crate does not know (16, 30, the real-time ones) or holds to be harmless (29): oomph never
+            // catches those, so that sending them is enough.
+            let _ = signal_hook::low_level::raise(number);
         }
-        // Signals that do not end a process by default: the shell's convention.
+        // Still here: the signal is blocked or ignored. The shell's convention.
         return u8::try_from(128 + number).unwrap_or(255);
     }
     status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1)
