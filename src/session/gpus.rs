@@ -142,13 +142,20 @@ impl Gpu {
         self.xids.drain(..old);
     }
 
+    fn remember(&mut self, look: (Timestamp, Option<Bytes>, Option<u32>)) {
+        self.history.push_back(look);
+        if self.history.len() > KEEP {
+            self.history.pop_front();
+        }
+    }
+
     fn lose(&mut self, at: Timestamp, why: &str) {
         if self.lost_since.is_none() {
             self.lost_since = Some(at);
             self.forget(why);
             self.latest.lost = true;
             // A gap in the curves from here on.
-            self.history.push_back((at, None, None));
+            self.remember((at, None, None));
         }
     }
 
@@ -218,10 +225,7 @@ impl Gpus {
                         gpu.peak_used = Some(used);
                         gpu.at_peak = Some(Peak { at, used, processes: sample.processes.clone() });
                     }
-                    gpu.history.push_back((at, sample.memory_used, sample.utilization));
-                    if gpu.history.len() > KEEP {
-                        gpu.history.pop_front();
-                    }
+                    gpu.remember((at, sample.memory_used, sample.utilization));
                     gpu.stray.look(at, &sample);
                     gpu.latest = sample;
                 }

@@ -65,6 +65,10 @@ pub struct Source {
 /// A log that has said nothing for so long has said all of its last step.
 const QUIET: jiff::SignedDuration = jiff::SignedDuration::from_secs(1);
 
+/// Lines of the kernel's log and losses of a source that are kept one by one; a recording has them all.
+const KEEP_KERNEL: usize = 1000;
+const KEEP_LOSSES: usize = 200;
+
 /// The part of a large file before the place where reading began, and what it gave so far.
 #[derive(Debug)]
 struct Earlier {
@@ -286,6 +290,8 @@ impl Session {
             EventKind::Kernel { text } => {
                 self.gpus.note_kernel(at, text.as_str());
                 self.kernel.push((at, text));
+                let old = self.kernel.len().saturating_sub(KEEP_KERNEL);
+                self.kernel.drain(..old);
             }
         }
     }
@@ -421,6 +427,11 @@ impl Session {
     fn lost(&mut self, at: Timestamp, id: SourceId, bytes: u64, reason: &str) {
         if let Some(source) = self.sources.get_mut(&id) {
             source.losses.push((at, bytes, Clean::new(reason)));
+            if source.losses.len() > KEEP_LOSSES {
+                // The two oldest become one: their sum stays true.
+                let (_, more, _) = source.losses.remove(1);
+                source.losses[0].1 = source.losses[0].1.saturating_add(more);
+            }
             source.log.note(at, &format!("{bytes} bytes not read: {reason}"));
         }
     }

@@ -7,6 +7,9 @@ use crate::model::{
 
 use super::judge::EXACT;
 
+/// Echoes that are kept: the first of them stand next to the failure.
+const ECHOES: usize = 50;
+
 /// One incident for each distinct failure: ranks and repetitions folded, echoes attached, the root cause first.
 pub fn fold(all: Vec<Incident>) -> Vec<Incident> {
     let mut out: Vec<Incident> = Vec::new();
@@ -52,6 +55,7 @@ pub fn fold(all: Vec<Incident>) -> Vec<Incident> {
         out.retain(|i| i.is_oom);
         if let Some(first) = out.first_mut() {
             first.echoes.extend(echoes);
+            first.echoes.truncate(ECHOES);
         }
         if out.iter().any(|i| i.kind.as_str().starts_with("jax.")) {
             // JAX allocates through the BFC allocator, whose warning comes first.

@@ -25,6 +25,10 @@ const AFTER: usize = 48 << 10;
 /// The longest region that is read as one; a log full of hits is cut into such.
 const REGION: usize = 2 << 20;
 
+/// Incidents of closed regions that are kept apart; more are folded, so that a run that skips a batch at each step for
+/// days keeps no more than their kinds.
+const MANY: usize = 200;
+
 /// Scans one text, in order, in any chunking.
 #[derive(Debug)]
 pub struct Scanner {
@@ -146,6 +150,9 @@ impl Scanner {
 
     fn close_region(&mut self) {
         self.done.append(&mut self.open);
+        if self.done.len() > MANY {
+            self.done = fold(std::mem::take(&mut self.done));
+        }
         self.wanted = None;
         self.settle();
         // What has been read is not read again: only a last stretch without hits would be.

@@ -3,6 +3,7 @@
 //!
 //! Counts are small here; `OOMPH_TEST_FULL=1` runs the full ones. Figures go to standard error.
 
+mod days;
 pub mod gpus;
 mod guards;
 mod hostile;
