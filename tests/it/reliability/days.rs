@@ -55,7 +55,7 @@ fn second(n: i64, offset: &mut u64, put: &mut dyn FnMut(EventKind)) {
         11 if n % (24 * HOUR) < 60 => text += &format!("{OOM}WARNING: out of memory at step {n}, skipping batch\n"),
         23 => text += &format!("Saving model checkpoint to out/checkpoint-{n}\n"),
         37 if n % (24 * HOUR) < 60 => {
-            text += "Traceback (most recent call last):\n  File \"a.py\", line 1, in f\n    g()\nKeyError: 'x'\n"
+            text += "Traceback (most recent call last):\n  File \"a.py\", line 1, in f\n    g()\nKeyError: 'x'\n";
         }
         41 => text += &format!("{{'eval_loss': 1.5, 'eval_runtime': 2.0, 'epoch': {:.4}}}\n", n as f64 / 1e4),
         _ => {}
@@ -76,7 +76,7 @@ fn second(n: i64, offset: &mut u64, put: &mut dyn FnMut(EventKind)) {
         70 => put(EventKind::Trouble { source, what: Some("no answer".into()) }),
         71 => put(EventKind::Trouble { source, what: None }),
         80 => {
-            put(EventKind::Kernel { text: format!("NVRM: Xid (PCI:0000:0{}:00): 31, pid={n}", n % 8).as_str().into() })
+            put(EventKind::Kernel { text: format!("NVRM: Xid (PCI:0000:0{}:00): 31, pid={n}", n % 8).as_str().into() });
         }
         _ => {}
     }
