@@ -32,6 +32,15 @@ MODELS = {
     "gemma-2-2b": (2304, 26, 8, 4, 256, 9216, 256000, True, "Gemma2"),
     "Phi-4-mini-instruct": (3072, 32, 24, 8, 128, 8192, 200064, True, "Phi3"),
     "OLMo-2-0425-1B": (2048, 16, 16, 16, 128, 8192, 100352, False, "Olmo2"),
+    "OLMo-2-1124-7B": (4096, 32, 32, 32, 128, 11008, 100352, False, "Olmo2"),
+    "Qwen3-8B": (4096, 36, 32, 8, 128, 12288, 151936, False, "Qwen3"),
+    "DeepSeek-R1-Distill-Qwen-1.5B": (1536, 28, 12, 2, 128, 8960, 151936, False, "Qwen2"),
+    "SmolLM2-135M": (576, 30, 9, 3, 64, 1536, 49152, True, "Llama"),
+    "SmolLM3-3B": (2048, 36, 16, 4, 128, 11008, 128256, True, "SmolLM3"),
+    "Mistral-7B-v0.3": (4096, 32, 32, 8, 128, 14336, 32768, False, "Mistral"),
+    "Phi-3-mini-4k-instruct": (3072, 32, 32, 32, 96, 8192, 32064, False, "Phi3"),
+    "gemma-3-4b-it": (2560, 34, 8, 4, 256, 10240, 262208, True, "Gemma3Text"),
+    "gpt2-medium": (1024, 24, 16, 16, 64, 4096, 50257, True, "GPT2"),
 }
 
 
@@ -90,10 +99,32 @@ def phase(name, call):
     return wrapped
 
 
+def trace(path):
+    """Every request to PyTorch's allocator and every block given back, in order: `a SIZE ID`, `f ID`, `s SIZE` (a new segment)."""
+    import gzip
+
+    ids, lines = {}, []
+    for e in torch.cuda.memory._snapshot()["device_traces"][torch.cuda.current_device()]:
+        action, at = e["action"], e.get("addr")
+        if action == "alloc":
+            ids[at] = len(lines)
+            lines.append(f"a {e['size']} {len(lines)} {e.get('stream', 0)}")
+        elif action == "free_requested":
+            lines.append(f"f {ids.get(at, -1)}")
+        elif action in ("segment_alloc", "segment_free"):
+            lines.append(f"{'s' if action == 'segment_alloc' else 'S'} {e['size']}")
+    with gzip.open(path, "wt") as f:
+        f.write("\n".join(lines))
+
+
 def architecture():
     import transformers
 
     hidden, layers, heads, kv, head_dim, mlp, vocabulary, tied, family = MODELS[C["model"]]
+    if family == "GPT2":
+        config = transformers.GPT2Config(n_embd=hidden, n_layer=layers, n_head=heads, vocab_size=vocabulary, bos_token_id=1, eos_token_id=2, pad_token_id=0)
+        config._attn_implementation = C.get("attn", "sdpa")
+        return config
     extra = {} if family in ("Qwen2", "Phi3", "Olmo2") else {"head_dim": head_dim}
     config = getattr(transformers, family + "Config")(
         hidden_size=hidden, num_hidden_layers=layers, num_attention_heads=heads, num_key_value_heads=kv, intermediate_size=mlp,
@@ -187,7 +218,7 @@ def trainer():
             net.generation_config.eos_token_id = None
         return build(getattr(trl, name + "Trainer"), config, lambda n: {"prompt": words(C["prompt"], n)}, net, reward_funcs=rewards)
     if method == "sft":
-        return build(trl.SFTTrainer, trl.SFTConfig(**arguments(), max_length=length, packing=False), lambda n: {"text": words(length + 8, n)})
+        return build(trl.SFTTrainer, trl.SFTConfig(**arguments(), max_length=length, **({"packing": True, "packing_strategy": C["packing"]} if C.get("packing") else {})), lambda n: {"text": words(length + 8, n)})
     half = (length or 2) // 2
     reference = lambda: None if C.get("lora") or C.get("precompute") else model()
     if method == "dpo":
@@ -284,6 +315,8 @@ def main():
         _, total = torch.cuda.mem_get_info()
         if C.get("cap") and not C.get("ballast"):
             torch.cuda.set_per_process_memory_fraction(C["cap"] * GIB / total)
+        if C.get("trace"):
+            torch.cuda.memory._record_memory_history(context=None, max_entries=4_000_000)
         tr = trainer()
         r["after_build"] = torch.cuda.memory_allocated()
         r["parameters"] = sum(p.numel() for p in tr.model.parameters())
@@ -295,7 +328,11 @@ def main():
         traceback.print_exc()
     if torch.cuda.is_initialized():
         allocated_peak()
-        r.update(allocated=PHASES["_peak"], reserved=PHASES["_reserved"], retries=torch.cuda.memory_stats().get("num_alloc_retries"))
+        stats = torch.cuda.memory_stats()
+        r.update(allocated=PHASES["_peak"], reserved=PHASES["_reserved"], retries=stats.get("num_alloc_retries"), gpu=torch.cuda.get_device_name(),
+                 small_pool=stats.get("reserved_bytes.small_pool.peak"), large_pool=stats.get("reserved_bytes.large_pool.peak"))
+        if C.get("trace"):
+            trace(C["trace"])
     watch.stop = True
     watch.join(1)
     r.update(device=watch.process, card=watch.device, phases={k: v for k, v in PHASES.items() if k[0] != "_"}, last_phase=PHASES.get("_now"),

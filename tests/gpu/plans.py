@@ -19,7 +19,8 @@ GIB = 1 << 30
 OUT = os.environ.get("OUT", ".")
 LOGS = "/tmp/plan-logs"
 SAVED = os.environ.setdefault("SAVED_MODELS", "/tmp/models")
-HUB = {"Qwen": "Qwen/", "Llama": "meta-llama/", "SmolLM": "HuggingFaceTB/", "gemma": "google/", "Phi": "microsoft/", "OLMo": "allenai/"}
+HUB = {"Qwen": "Qwen/", "Llama": "meta-llama/", "SmolLM": "HuggingFaceTB/", "gemma": "google/", "Phi": "microsoft/", "OLMo": "allenai/",
+       "Mistral": "mistralai/", "gpt2": "openai-community/", "DeepSeek": "deepseek-ai/"}
 # A case's key for each canonical knob, where they differ only in name.
 KEYS = {"per_device_train_batch_size": "bs", "gradient_accumulation_steps": "ga", "num_generations": "gens", "max_completion_length": "completion",
         "sequence_length": "seq", "gradient_checkpointing": "gc", "fused_loss": "liger", "lora_rank": "lora", "optimizer": "optim", "beta": "beta",
@@ -60,6 +61,8 @@ def config(case):
          "max_steps": case.get("steps", 2), "learning_rate": 1e-06, "logging_steps": 1, "seed": 1}
     if case.get("liger"):
         y["use_liger_kernel"] = True
+    if case.get("packing"):
+        y.update(packing=True, packing_strategy=case["packing"])
     if case.get("lora"):
         targets = case.get("targets", "all-linear")
         y.update(use_peft=True, lora_r=case["lora"], lora_alpha=2 * case["lora"], lora_target_modules=targets if isinstance(targets, str) else "[" + ", ".join(targets) + "]")
