@@ -5,14 +5,14 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::Args;
 
-use crate::{model::knobs::Knobs, store::demo};
+use crate::{parse, store::demo};
 
 use super::replay::{self, HowArgs};
 
 /// Play a recorded GRPO run that fills its GPU, in the real dashboard.
 ///
 /// The run is real: TRL GRPO of a 1.5B model on one H200, prompts that grow until the card is full. It takes about 45
-/// seconds and stays on the screen afterwards; press d for the diagnosis and q to leave.
+/// seconds and stays on the screen afterwards; press d for the diagnosis, with a plan predicted to fit, and q to leave.
 #[derive(Debug, Args)]
 pub struct DemoArgs {
     /// How many times faster than it was
@@ -25,5 +25,6 @@ pub struct DemoArgs {
 /// # Errors
 /// When there is no terminal to show it on.
 pub fn run(args: &DemoArgs) -> Result<ExitCode> {
-    replay::play(demo::events(), Knobs::default(), args.speed, &args.how, "demo".into())
+    let given = parse::config::read(demo::CONFIG_NAME, demo::CONFIG)?;
+    replay::play(demo::events(), given, args.speed, &args.how, "demo".into())
 }

@@ -13,6 +13,9 @@ use crate::model::{
 };
 
 const RECORDING: &str = include_str!("demo.jsonl");
+/// The run's settings, as the text of a configuration file named [`CONFIG_NAME`].
+pub const CONFIG: &str = include_str!("demo.yaml");
+pub const CONFIG_NAME: &str = "train_grpo.yaml";
 /// When the recorded run began.
 const START: &str = "2026-11-24T11:31:50Z";
 const PID: u32 = 1472;
