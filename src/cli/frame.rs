@@ -1,5 +1,7 @@
 //! `--once --json`: what the dashboard knows, as one JSON object (schema `oomph.frame/1`). Unknown is `null`.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Map, Value, json};
 
 use crate::{
@@ -9,7 +11,7 @@ use crate::{
         gpu::{GpuProcess, Listed},
         metric::number_to_json,
     },
-    session::{Session, gpus::Gpu},
+    session::{Session, gpus::Gpu, headroom},
 };
 
 /// The whole frame.
@@ -39,6 +41,12 @@ pub fn to_json(session: &Session) -> Value {
         "gpus": session.gpus.iter().map(gpu).collect::<Vec<_>>(),
         "gpus_unavailable": session.gpus.unavailable.as_ref().map(|(why, advice)| json!({
             "why": why.as_str(), "advice": advice.as_str(),
+        })),
+        "headroom": headroom::least(session).map(|(gpu, room)| json!({
+            "gpu": gpu.latest.index,
+            "correction": (room.correction * 1000.0).round() / 1000.0,
+            "largest": room.largest.iter().map(|(knob, most, _)| (knob.as_str(), *most)).collect::<BTreeMap<_, _>>(),
+            "text": room.sentence(),
         })),
         "host": session.host.as_ref().map(host),
         "kernel_log": {

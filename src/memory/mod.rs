@@ -7,6 +7,7 @@
 pub mod constants;
 pub mod defaults;
 mod job;
+pub mod live;
 pub mod models;
 mod phases;
 mod reserve;
@@ -201,16 +202,21 @@ pub fn largest(model: &Architecture, knobs: &Knobs, capacity: &GpuCapacity) -> B
     };
     let mut found = BTreeMap::new();
     for knob in wanted {
-        let (mut low, mut high) = (0, 1u64 << 20);
-        while low + 1 < high {
-            let middle = low.midpoint(high);
-            if fits(*knob, middle) { low = middle } else { high = middle }
-        }
-        if low > 0 && low < (1 << 20) - 1 {
-            found.insert(*knob, low);
+        if let Some(value) = most(|value| fits(*knob, value)) {
+            found.insert(*knob, value);
         }
     }
     found
+}
+
+/// The largest number that fits, where larger ones fit less and some do not.
+fn most(fits: impl Fn(u64) -> bool) -> Option<u64> {
+    let (mut low, mut high) = (0, 1u64 << 20);
+    while low + 1 < high {
+        let middle = low.midpoint(high);
+        if fits(middle) { low = middle } else { high = middle }
+    }
+    (low > 0 && low < (1 << 20) - 1).then_some(low)
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 pub mod alerts;
 mod autopsy;
 pub mod gpus;
+pub mod headroom;
 pub mod holders;
 pub mod host;
 pub mod ink;

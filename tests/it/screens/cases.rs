@@ -283,6 +283,20 @@ fn cards_with_troubles() {
 }
 
 #[test]
+fn headroom() {
+    check("roomy", scenes::roomy, &[("memory", "3", BOTH), ("memory-picture", "3<enter>", ONE)]);
+    let frame = oomph::cli::frame::to_json(&scenes::roomy().session);
+    let text = frame["headroom"]["text"].as_str().unwrap();
+    assert!(text.starts_with("completions up to about ") && text.ends_with(" tokens still fit"), "{text}");
+    assert!(frame["headroom"]["largest"]["max_completion_length"].as_u64() > Some(768), "{frame}");
+    assert!((0.9..1.1).contains(&frame["headroom"]["correction"].as_f64().unwrap()), "{frame}");
+    // What is sharded among eight cards is not what was estimated, and a model nobody names has no estimate.
+    for unknown in [scenes::grpo, scenes::sft] {
+        assert!(oomph::cli::frame::to_json(&unknown().session)["headroom"].is_null());
+    }
+}
+
+#[test]
 fn several_attempts() {
     check("resumed", scenes::resumed, &[("overview", "", ALL), ("charts", "2<enter>", BOTH)]);
 }

@@ -601,3 +601,37 @@ pub fn hostile() -> Scene {
     scene.wait(1.0);
     scene
 }
+
+/// GRPO with adapters on one card of 12 GiB, completions far from their limit so far.
+pub fn roomy() -> Scene {
+    let mut knobs = Knobs::default();
+    for (knob, value) in [
+        (Knob::Method, Value::Text("grpo".into())),
+        (Knob::Model, Value::Text("Qwen/Qwen2.5-1.5B".into())),
+        (Knob::Dtype, Value::Text("bfloat16".into())),
+        (Knob::LoraRank, Value::Int(16)),
+        (Knob::PerDeviceTrainBatchSize, Value::Int(16)),
+        (Knob::NumGenerations, Value::Int(8)),
+        (Knob::PromptLength, Value::Int(256)),
+        (Knob::MaxCompletionLength, Value::Int(768)),
+    ] {
+        knobs.put(knob, value, Origin::Config("grpo.yaml".into()));
+    }
+    let mut scene = Scene::with(knobs);
+    scene.open("runs/grpo-lora/train.log");
+    for step in 1..=40u64 {
+        scene.now += SignedDuration::from_secs(6);
+        let longest = 300 + 3 * step;
+        scene.write(&format!(
+            "{{'loss': '0.01', 'grad_norm': '0.3', 'learning_rate': '1e-06', 'completions/mean_length': '{}', \
+             'completions/max_length': '{longest}', 'reward': '0.5', 'reward_std': '0.2', 'epoch': '{:.2}'}}\n",
+            longest - 90,
+            step as f64 / 40.0
+        ));
+        let bar = bar(step, 400, 6.0);
+        scene.write(&bar);
+        scene.gpus(vec![gpu(0, 12 * GIB, GIB * 26 / 4 + GIB / 100 * step.min(30))]);
+    }
+    scene.wait(1.0);
+    scene
+}

@@ -21,6 +21,7 @@ use crate::{
     session::{
         Session,
         gpus::Gpu,
+        headroom,
         holders::{Owner, Shares},
     },
     ui::{
@@ -40,11 +41,12 @@ const SETTLED: u64 = 10;
 
 /// Rows of the panel, border included.
 pub fn rows_wanted(app: &App, width: u16) -> u16 {
-    match (estimate(&app.session, Bytes(0)).is_some(), width) {
+    let rows = match (estimate(&app.session, Bytes(0)).is_some(), width) {
         (true, 130..) => 9,
         (true, _) => 10,
         (false, _) => 7,
-    }
+    };
+    rows + u16::from(selected(app).is_some_and(|gpu| headroom::of(&app.session, gpu).is_some()))
 }
 
 /// What the memory model expects of the job, where its model is known.
@@ -55,9 +57,14 @@ fn estimate(session: &Session, card: Bytes) -> Option<Estimate> {
     Some(memory::estimate(&model, knobs, capacity))
 }
 
+/// The card under the cursor.
+fn selected(app: &App) -> Option<&Gpu> {
+    let last = app.session.gpus.iter().count().checked_sub(1)?;
+    app.session.gpus.iter().nth(app.memory.selected.min(last))
+}
+
 pub fn render(frame: &mut Frame, area: Rect, app: &App, theme: &Theme) {
-    let gpus: Vec<&Gpu> = app.session.gpus.iter().collect();
-    let Some(gpu) = gpus.get(app.memory.selected.min(gpus.len().saturating_sub(1))) else { return };
+    let Some(gpu) = selected(app) else { return };
     let title = format!("GPU {}", gpu.latest.index);
     let owner = Owner::of(&app.session);
     let now = owner.shares(gpu);
@@ -91,7 +98,13 @@ pub fn render(frame: &mut Frame, area: Rect, app: &App, theme: &Theme) {
         lines.push(estimated(&parts, total, estimate.peak.device_bytes, width, theme));
         let measured = peak.as_ref().map(|(_, shares)| shares.job);
         let steps = app.session.step().unwrap_or(0);
-        lines.push(beside(&estimate, measured, steps, width, theme));
+        let room = headroom::of(&app.session, gpu);
+        lines.push(beside(&estimate, measured, steps, room.is_some(), width, theme));
+        if let Some(room) = room {
+            let style = if room.is_short() { theme.warning } else { theme.good };
+            let text = format!("{:LABEL$}{}", "", room.sentence());
+            lines.push(Line::from(Span::styled(fit(&text, width, theme.glyphs.pick("…", "~")), style)));
+        }
         let named = parts.iter().enumerate().map(|(n, (name, bytes))| {
             let mark = theme.glyphs.pick("■", "*");
             vec![
@@ -197,14 +210,22 @@ fn ground(n: usize, theme: &Theme) -> Style {
     }
 }
 
-/// The estimate in words, beside what was measured in so many steps.
-fn beside(estimate: &Estimate, measured: Option<Bytes>, steps: u64, width: usize, theme: &Theme) -> Line<'static> {
+/// The estimate in words, beside what was measured in so many steps; `agrees` where a low peak is explained by lengths
+/// that were not reached yet.
+fn beside(
+    estimate: &Estimate,
+    measured: Option<Bytes>,
+    steps: u64,
+    agrees: bool,
+    width: usize,
+    theme: &Theme,
+) -> Line<'static> {
     let peak = &estimate.peak;
     let range = format!("{} to {} GiB", gib(Bytes(peak.low_bytes)), gib(Bytes(peak.high_bytes)));
     let mut style = theme.muted;
     let mut text = if let Some(measured) = measured.filter(|m| m.0 > 0) {
         let place = match measured.0 {
-            m if m < peak.low_bytes && steps < SETTLED => "below it so far",
+            m if m < peak.low_bytes && (agrees || steps < SETTLED) => "below it so far",
             m if m < peak.low_bytes => "less: is it sharded or offloaded?",
             m if m > peak.high_bytes => {
                 style = theme.warning;
