@@ -21,7 +21,7 @@ pub fn of(session: &Session, gpu: &Gpu) -> Option<Headroom> {
     let owner = Owner::of(session);
     let now = owner.shares(gpu)?;
     let peak = owner.shares_at(gpu, gpu.at_peak.as_ref()?)?.job;
-    let longest = session.metrics.series("completions/max_length").and_then(|series| series.min_max());
+    let longest = session.metrics.series("completions/max_length").and_then(super::series::Series::min_max);
     let seen = Watched {
         peak: peak.0.max(now.job.0),
         room: (now.job + now.free).0,
