@@ -21,6 +21,8 @@ pub struct Event {
 pub enum EventKind {
     /// A file, a pipe or a child's output was opened (again, after a rotation).
     Opened { source: SourceId, name: Clean, path: Option<PathBuf>, size: Option<u64> },
+    /// When the file that was just opened was written last: what it holds is no younger.
+    Written { source: SourceId, at: Timestamp },
     /// Bytes of a source, as read. `offset` is the place of the first byte in the file; chunks of one stretch follow
     /// on each other, and a stretch that starts elsewhere (the past being filled in) says so by its offset.
     Output {

@@ -57,6 +57,10 @@ pub struct Source {
     pub caught_up: bool,
     pub ended: bool,
     pub last_output: Option<Timestamp>,
+    /// When what it held at first was written.
+    written: Option<Timestamp>,
+    /// When that had been read.
+    caught_up_at: Option<Timestamp>,
     /// From where reading began, onwards.
     live: Stretch,
     /// A large file's part before that, while it is being read.
@@ -93,6 +97,8 @@ impl Source {
             caught_up: false,
             ended: false,
             last_output: None,
+            written: None,
+            caught_up_at: None,
             live: Stretch::new(name.clone(), None),
             earlier: None,
             name,
@@ -106,6 +112,12 @@ impl Source {
 
     pub fn unparsed_bytes(&self) -> u64 {
         self.live.reader.unparsed_bytes()
+    }
+
+    /// Lines that came after this came as they were written; `None` while what was there before is being read.
+    pub fn live_since(&self) -> Option<Timestamp> {
+        // What is no file (a pipe, a child) holds nothing from before.
+        if self.written.is_none() { Some(Timestamp::MIN) } else { self.caught_up_at }
     }
 
     /// Part of a large file's beginning that has been read, from 0 to 1; `None` when nothing is left to read.
@@ -231,6 +243,11 @@ impl Session {
                 entry.size = size;
                 entry.trouble = None;
             }
+            EventKind::Written { source, at: written } => {
+                if let Some(source) = self.sources.get_mut(&source) {
+                    source.written = Some(written);
+                }
+            }
             EventKind::Output { source, offset, data } => self.output(at, source, offset, &data),
             EventKind::Truncated { source, unread } => {
                 self.begin_anew(at, source, "the file was truncated: reading from its start");
@@ -257,6 +274,7 @@ impl Session {
             EventKind::CaughtUp { source } => {
                 if let Some(s) = self.sources.get_mut(&source) {
                     s.caught_up = true;
+                    s.caught_up_at.get_or_insert(at);
                     let (metrics, observer) = (&mut self.metrics, &mut self.observer);
                     s.live.settle(&mut |precision, point| {
                         observer.tell(at, Learnt::Point(&point));
@@ -341,7 +359,7 @@ impl Session {
             }
             return;
         }
-        source.last_output = Some(at);
+        source.last_output = Some(source.written.filter(|_| !source.caught_up).map_or(at, |written| written.min(at)));
         let Source { live, earlier, log, caught_up, .. } = source;
         let (metrics, observer) = (&mut self.metrics, &mut self.observer);
         let mut put = |precision, point: Point| {

@@ -9,7 +9,7 @@ use crate::{
 };
 
 use super::{
-    Session,
+    Session, Source,
     alerts::Alerts,
     pyramid::Place,
     series::{Precision, XAxis},
@@ -262,6 +262,25 @@ fn line_of(point: &Point) -> Option<u64> {
     Some(point.line).filter(|line| *line > 0)
 }
 
+/// When a moment was: its line's time, where that was read as it was written.
+pub fn time(session: &Session, moment: &Moment) -> Option<Timestamp> {
+    match (moment.source.and_then(|id| session.sources.get(&id)), moment.line) {
+        (Some(source), Some(line)) => time_of_line(source, line),
+        _ => Timestamp::from_millisecond(moment.place.time).ok(),
+    }
+}
+
+/// When a line was written: unknown of what stood in the file before it was watched.
+pub fn time_of_line(source: &Source, number: u64) -> Option<Timestamp> {
+    let since = source.live_since();
+    let lines = source.log.lines();
+    // Notes of oomph's own, which have no number, can only move it further down.
+    let first = lines.iter().find_map(|line| line.number)?;
+    let after = usize::try_from(number.checked_sub(first)?).ok()?;
+    let line = lines.iter().skip(after).find(|line| line.number == Some(number))?;
+    (line.at > since?).then_some(line.at)
+}
+
 /// Everything that happened, in the order of the run.
 pub fn all<'a>(session: &'a Session, alerts: &Alerts) -> Vec<Cow<'a, Moment>> {
     let moments = &session.metrics.moments;
@@ -403,6 +422,26 @@ mod tests {
         assert_eq!(seen, [(Kind::Checkpoint, Some(10), Some(11)), (Kind::Checkpoint, Some(20), Some(22)), error]);
         assert_eq!(session.metrics.moments.line_near(XAxis::Step, 24.0), Some((LOG, 30)));
         assert_eq!(session.last_point().map(|p| (p.step, p.line)), Some((Some(24), 30)));
+    }
+
+    #[test]
+    fn what_stood_in_the_file_is_as_old_as_the_file() {
+        let now = Timestamp::UNIX_EPOCH + jiff::SignedDuration::from_hours(10);
+        let mut session = Session::new(Knobs::default());
+        let mut event = |at, kind| session.apply(Event { at, kind });
+        event(now, EventKind::Opened { source: LOG, name: "train.log".into(), path: None, size: None });
+        let before = now - jiff::SignedDuration::from_hours(3);
+        event(now, EventKind::Written { source: LOG, at: before });
+        let old = steps(1, 9);
+        event(now, EventKind::Output { source: LOG, offset: 0, data: old.clone().into() });
+        event(now, EventKind::CaughtUp { source: LOG });
+        assert_eq!((session.state(), session.sources[&LOG].last_output), (RunState::Silent, Some(before)));
+        assert_eq!(time_of_line(&session.sources[&LOG], 9), None);
+        let later = now + jiff::SignedDuration::from_secs(5);
+        let data = steps(10, 11).into();
+        session.apply(Event { at: later, kind: EventKind::Output { source: LOG, offset: old.len() as u64, data } });
+        assert_eq!(session.state(), RunState::Training);
+        assert_eq!(time_of_line(&session.sources[&LOG], 10), Some(later));
     }
 
     #[test]

@@ -245,6 +245,9 @@ impl Tail {
             let name = Clean::new(&self.path.file_name().unwrap_or(self.path.as_os_str()).to_string_lossy());
             let path = Some(self.path.clone());
             send(EventKind::Opened { source: self.id, name, path, size: Some(metadata.len()) });
+            if let Some(at) = metadata.modified().ok().and_then(|at| Timestamp::try_from(at).ok()) {
+                send(EventKind::Written { source: self.id, at });
+            }
             if handle.size > TAIL && !self.in_order && !handle.head.contains(&0) && !needs_its_start(&self.path) {
                 handle.offset = handle.line_start_before_tail();
                 self.earlier = (handle.offset > 0).then_some((0, handle.offset));

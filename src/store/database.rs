@@ -379,6 +379,7 @@ fn join(before: &mut EventKind, end: &EventKind) -> bool {
 fn name(kind: &EventKind) -> &'static str {
     match kind {
         EventKind::Opened { .. } => "opened",
+        EventKind::Written { .. } => "written",
         EventKind::Output { .. } => "output",
         EventKind::Truncated { .. } => "truncated",
         EventKind::Rotated { .. } => "rotated",

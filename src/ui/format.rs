@@ -82,6 +82,16 @@ pub fn duration(seconds: f64) -> String {
     }
 }
 
+/// A span that is round, in words: `minute`, `3 minutes`, `2 hours`.
+pub fn round_span(seconds: f64) -> String {
+    let minutes = (seconds / 60.0).round() as u64;
+    match minutes {
+        0..=1 => "minute".into(),
+        2..120 => format!("{minutes} minutes"),
+        _ => format!("{} hours", minutes / 60),
+    }
+}
+
 /// Seconds between two times; never negative.
 pub fn seconds_between(from: Timestamp, to: Timestamp) -> f64 {
     (to.as_millisecond().saturating_sub(from.as_millisecond())).max(0) as f64 / 1e3
@@ -110,6 +120,41 @@ pub fn gib(bytes: Bytes) -> String {
 /// A share as `87 %`.
 pub fn percent(share: f64) -> String {
     if share.is_finite() { format!("{:.0} %", share * 100.0) } else { "-".into() }
+}
+
+/// A text in rows of `width` columns, broken at blanks where it can be.
+pub fn folded(text: &str, width: usize) -> Vec<String> {
+    use unicode_width::UnicodeWidthStr;
+    let mut rows = vec![String::new()];
+    for word in text.split(' ') {
+        let mut word = word.to_string();
+        loop {
+            let used = rows.last().map_or(0, |r| r.width());
+            let space = usize::from(used > 0);
+            if used + space + word.width() <= width {
+                if let Some(row) = rows.last_mut() {
+                    if space > 0 {
+                        row.push(' ');
+                    }
+                    row.push_str(&word);
+                }
+                break;
+            }
+            if used == 0 {
+                let head = fit(&word, width, "");
+                let rest = word[head.len()..].to_string();
+                if head.is_empty() {
+                    break;
+                }
+                if let Some(row) = rows.last_mut() {
+                    *row = head;
+                }
+                word = rest;
+            }
+            rows.push(String::new());
+        }
+    }
+    rows
 }
 
 /// A sentence with a capital at its beginning.

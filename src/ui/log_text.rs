@@ -165,9 +165,30 @@ impl<'a> Inked<'a> {
         pieces
     }
 
+    /// The same, broken behind a blank where one stands in the last third of a row: no figure is cut in two.
+    fn wrapped_at_blanks(&self, width: usize, most: usize) -> Vec<Range<usize>> {
+        let mut pieces = Vec::new();
+        let mut from = 0;
+        while from < self.text.len() && pieces.len() < most {
+            let rest = Self::plain(&self.text[from..], Style::new());
+            let mut end = rest.wrapped(width, 1)[0].end;
+            if end < rest.text.len()
+                && let Some(blank) = rest.text[..end].rfind(' ').filter(|at| at * 3 >= end * 2)
+            {
+                end = blank + 1;
+            }
+            pieces.push(from..from + end);
+            from += end;
+        }
+        pieces
+    }
+
     /// The text in rows of `width` columns, at most `most` of them; an ellipsis ends the last one where text is left.
     pub fn rows(&self, width: usize, most: usize, theme: &Theme) -> Vec<Vec<Span<'static>>> {
-        let pieces = self.wrapped(width.max(1), most.max(1));
+        let pieces = self.wrapped_at_blanks(width.max(1), most.max(1));
+        if pieces.is_empty() {
+            return Vec::new();
+        }
         let left = pieces.last().is_some_and(|p| p.end < self.text.len());
         let last = pieces.len() - 1;
         let row = |(n, part): (usize, Range<usize>)| {

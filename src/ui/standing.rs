@@ -292,6 +292,11 @@ fn fills_up(session: &Session) -> Option<(u32, f64)> {
         .min_by(|a, b| a.1.total_cmp(&b.1))
 }
 
+/// Whether the time of [`elapsed`] is the run's own: of a log that was found nobody knows when its run began.
+pub fn began(session: &Session) -> bool {
+    session.child.started.is_some() || session.progress().is_some_and(|p| p.elapsed_seconds.is_some())
+}
+
 /// Since when the run is known, for the clock in the header.
 pub fn elapsed(session: &Session) -> Option<f64> {
     let since: Timestamp = session.child.started.or(session.started)?;

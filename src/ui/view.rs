@@ -200,7 +200,9 @@ fn draw_footer(frame: &mut Frame, row: Rect, app: &App, theme: &Theme) {
     }
     let mut spans = vec![Span::raw(" ")];
     let mut used = 1;
-    let own = app.keymap.on(app.screen).filter(|b| matches!(b.scope, Scope::On(_)));
+    // Keys of a page that has nothing yet are no help.
+    let idle = app.screen == Screen::Diagnosis && screens::diagnosis::is_empty(app) && app.session.crash().is_none();
+    let own = app.keymap.on(app.screen).filter(|b| matches!(b.scope, Scope::On(_)) && !idle);
     let everywhere = app.keymap.on(app.screen).filter(|b| !matches!(b.scope, Scope::On(_)));
     // Help and the way out are always worth their place; the rest is cut from the end.
     let always = |a: Action| matches!(a, Action::Help | Action::Quit);

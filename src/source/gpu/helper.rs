@@ -86,7 +86,7 @@ pub(in crate::source) fn unavailable(error: &NvmlError) -> GpuReading {
     let (why, advice) = match error {
         NvmlError::LibloadingError(_) | NvmlError::LibraryNotFound => (
             "no NVIDIA driver on this machine (libnvidia-ml.so.1 was not found)",
-            "on a GPU machine: install the driver; in a container: start it with --gpus all",
+            "install its driver; in a container: start it with --gpus all",
         ),
         NvmlError::DriverNotLoaded => {
             ("the NVIDIA driver is not loaded", "run `nvidia-smi` as root once, or `modprobe nvidia`")

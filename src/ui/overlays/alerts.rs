@@ -8,11 +8,13 @@ use ratatui::{
     widgets::Paragraph,
 };
 
+use unicode_width::UnicodeWidthStr;
+
 use crate::{
     session::alerts::{Alert, Severity},
     ui::{
         App, Cmd, Screen, Theme,
-        format::{clock, duration, fit, seconds_between, sentence},
+        format::{clock, duration, folded, seconds_between, sentence},
         screens,
         update::{show, tone_of},
         widgets::panel::{explain, panel_in},
@@ -30,10 +32,15 @@ fn ordered(app: &App) -> Vec<&Alert> {
 
 pub fn render(frame: &mut Frame, area: Rect, selected: usize, app: &App, theme: &Theme) {
     let all = ordered(app);
-    let height = (all.len() as u16 + 2).clamp(8, area.height.saturating_sub(4).max(8));
+    let height = (all.len() as u16 * 2 + 2).clamp(8, area.height.saturating_sub(4).max(8));
     let window = window(frame, area, 110.min(area.width.saturating_sub(4).max(30)), height);
-    let stand = all.iter().filter(|a| a.until.is_none()).count();
-    let right = vec![Span::styled(format!("{stand} stand, enter shows where, esc closes"), theme.muted)];
+    let stand = match all.iter().filter(|a| a.until.is_none()).count() {
+        _ if all.is_empty() => String::new(),
+        0 => "none stands, enter shows where, ".to_string(),
+        1 => "1 stands, enter shows where, ".to_string(),
+        n => format!("{n} stand, enter shows where, "),
+    };
+    let right = vec![Span::styled(format!("{stand}esc closes"), theme.muted)];
     let inner = panel_in(frame, window, "Alerts", right, theme, theme.accent);
     if all.is_empty() {
         let advice = ["Rules watch the loss, the pace, memory, heat and more; `oomph config` lists them."];
@@ -42,19 +49,26 @@ pub fn render(frame: &mut Frame, area: Rect, selected: usize, app: &App, theme: 
     }
     let rows = usize::from(inner.height);
     let selected = selected.min(all.len() - 1);
-    let top = selected.saturating_sub(rows.saturating_sub(1));
     let width = usize::from(inner.width).saturating_sub(2);
-    let lines: Vec<Line> = all
-        .iter()
-        .enumerate()
-        .skip(top)
-        .take(rows)
-        .map(|(i, alert)| row(alert, i == selected, width, app, theme))
-        .collect();
+    // From the one under the cursor upwards, as many as there is room for; then what follows.
+    let entry = |(i, alert): (usize, &&Alert)| entry(alert, i == selected, width, app, theme);
+    let mut above: Vec<Vec<Line>> = Vec::new();
+    let mut used = 0;
+    for one in all.iter().enumerate().take(selected + 1).rev() {
+        let lines = entry(one);
+        used += lines.len();
+        if used > rows && !above.is_empty() {
+            break;
+        }
+        above.push(lines);
+    }
+    let below = all.iter().enumerate().skip(selected + 1).take(rows).flat_map(entry);
+    let lines: Vec<Line> = above.into_iter().rev().flatten().chain(below).take(rows).collect();
     frame.render_widget(Paragraph::new(lines), Rect { x: inner.x + 1, width: width as u16, ..inner });
 }
 
-fn row(alert: &Alert, here: bool, width: usize, app: &App, theme: &Theme) -> Line<'static> {
+/// An alert: since when, how long, at which step, and what, in as many rows as that needs.
+fn entry(alert: &Alert, here: bool, width: usize, app: &App, theme: &Theme) -> Vec<Line<'static>> {
     let stands = alert.until.is_none();
     let style = if stands { theme.tone(tone_of(alert.severity)) } else { theme.muted };
     let mark = match alert.severity {
@@ -64,10 +78,9 @@ fn row(alert: &Alert, here: bool, width: usize, app: &App, theme: &Theme) -> Lin
     };
     let lasted = alert.until.or(app.now()).map_or(0.0, |end| seconds_between(alert.since, end));
     let how_long = if lasted < 1.0 { format!("{:>7}", "now") } else { format!("{:>7}", duration(lasted)) };
-    let step = alert.step.filter(|_| width >= 70).map(|s| format!("step {s:<8}")).unwrap_or_default();
+    let step = alert.step.filter(|_| width >= 100).map(|s| format!("step {s:<8}")).unwrap_or_default();
     let head = format!("{mark} {}  {how_long}  {step}", clock(alert.since, &app.zone));
-    let used = unicode_width::UnicodeWidthStr::width(head.as_str());
-    let text = fit(&sentence(alert.text.as_str()), width.saturating_sub(used), theme.glyphs.pick("…", "~"));
+    let used = head.width();
     let rest = if here {
         theme.selection
     } else if stands {
@@ -75,7 +88,18 @@ fn row(alert: &Alert, here: bool, width: usize, app: &App, theme: &Theme) -> Lin
     } else {
         theme.muted
     };
-    Line::from(vec![Span::styled(head, style), Span::styled(text, rest)])
+    // With little room what happened stands below when it was.
+    let margin = if used + 24 <= width { used } else { 2 };
+    let mut lines = Vec::new();
+    let mut head = Some(Span::styled(head, style));
+    if margin < used {
+        lines.extend(head.take().map(Line::from));
+    }
+    for text in folded(&sentence(alert.text.as_str()), width.saturating_sub(margin).max(8)) {
+        let before = head.take().unwrap_or_else(|| Span::raw(" ".repeat(margin)));
+        lines.push(Line::from(vec![before, Span::styled(text, rest)]));
+    }
+    lines
 }
 
 /// The screen that shows more of what a rule speaks of.

@@ -11,7 +11,7 @@ use ratatui::{
 use crate::ui::{
     App, Cmd, Theme,
     evidence::{Leads, evidence},
-    format::{fit, sentence},
+    format::{fit, folded, sentence},
     screens,
     standing::standing,
     update::show,
@@ -23,21 +23,25 @@ use super::{Overlay, moved, window};
 pub fn render(frame: &mut Frame, area: Rect, selected: usize, app: &App, theme: &Theme) {
     let proofs = evidence(app);
     let verdict = standing(&app.session, &app.alerts);
-    let height = (proofs.len() as u16 + 4).clamp(5, area.height.saturating_sub(2).max(5));
-    let window = window(frame, area, 96.min(area.width.saturating_sub(4).max(30)), height);
+    let across = 96.min(area.width.saturating_sub(4).max(30));
+    let width = usize::from(across).saturating_sub(4);
+    let mut lines: Vec<Line> = folded(&sentence(verdict.text.as_str()), width)
+        .into_iter()
+        .map(|text| Line::from(Span::styled(text, theme.tone(verdict.tone))))
+        .collect();
+    lines.push(Line::default());
+    let head = lines.len();
+    let height = ((proofs.len() + head) as u16 + 2).clamp(5, area.height.saturating_sub(2).max(5));
+    let window = window(frame, area, across, height);
     let right = vec![Span::styled("enter shows it, esc closes", theme.muted)];
     let inner = panel_in(frame, window, "What the verdict rests on", right, theme, theme.accent);
-    let width = usize::from(inner.width).saturating_sub(2);
-    let ellipsis = theme.glyphs.pick("…", "~");
-    let text = fit(&sentence(verdict.text.as_str()), width, ellipsis);
-    let mut lines = vec![Line::from(Span::styled(text, theme.tone(verdict.tone))), Line::default()];
-    let rows = usize::from(inner.height).saturating_sub(2);
+    let rows = usize::from(inner.height).saturating_sub(head);
     let selected = selected.min(proofs.len().saturating_sub(1));
     let top = selected.saturating_sub(rows.saturating_sub(1));
     for (i, proof) in proofs.iter().enumerate().skip(top).take(rows) {
         let mark = theme.glyphs.pick("• ", "- ");
         let style = if i == selected { theme.selection } else { theme.text };
-        let shown = fit(proof.text.as_str(), width.saturating_sub(2), ellipsis);
+        let shown = fit(proof.text.as_str(), width.saturating_sub(2), theme.glyphs.pick("…", "~"));
         lines.push(Line::from(vec![Span::styled(mark, theme.tone(proof.tone)), Span::styled(shown, style)]));
     }
     frame.render_widget(Paragraph::new(lines), Rect { x: inner.x + 1, width: width as u16, ..inner });

@@ -38,11 +38,21 @@ fn look(kind: Kind, theme: &Theme) -> (&'static str, Style, bool) {
 
 /// The marks of a chart along `axis`: everything that happened, or what is worth a line.
 pub fn marks(all: &[Cow<'_, Moment>], axis: XAxis, everything: bool, theme: &Theme) -> Vec<Mark> {
+    marks_at(all, |moment| moment.x(axis), everything, theme)
+}
+
+/// The same, where `at` places a moment.
+pub fn marks_at(
+    all: &[Cow<'_, Moment>],
+    at: impl Fn(&Moment) -> Option<f64>,
+    everything: bool,
+    theme: &Theme,
+) -> Vec<Mark> {
     let mut marks: Vec<(Kind, Mark)> = all
         .iter()
         .filter_map(|moment| {
             let (symbol, style, tall) = look(moment.kind, theme);
-            let x = moment.x(axis).filter(|_| tall || everything)?;
+            let x = at(moment).filter(|_| tall || everything)?;
             Some((moment.kind, Mark { x, style, symbol, tall }))
         })
         .collect();

@@ -28,7 +28,7 @@ use crate::{
 
 use super::{Item, Page};
 
-/// The fixes as a table, the words to type under each.
+/// The plan, then the fixes as a table, the words to type under each.
 pub(super) fn table(app: &App, failure: &Failure, width: usize, theme: &Theme) -> Page {
     let mut page = Page::default();
     let knobs = &*knobs_of(app, failure);
@@ -36,6 +36,22 @@ pub(super) fn table(app: &App, failure: &Failure, width: usize, theme: &Theme) -
         page.text("No fix can be named from this text alone.", 0, width, theme.muted);
         page.text("Give more of the log, or the configuration: --config train.yaml", 0, width, theme.muted);
         return page;
+    }
+    if let Some(plan) = failure.plan.as_ref().filter(|p| !p.changes.is_empty()) {
+        let known = !matches!(plan.verdict, Verdict::Unknown);
+        let fits = !matches!(plan.verdict, Verdict::DoesNotFit | Verdict::Unknown);
+        let words = if fits { "The least that is predicted to fit" } else { "The closest to fitting" };
+        page.heading(if known { words } else { "To try first" }, theme);
+        page.text(&changed_words(plan, failure), 2, width, theme.bright);
+        let peak = plan.predicted_peak_bytes.map(|b| format!("peak {}: ", Bytes(b))).unwrap_or_default();
+        if known {
+            page.text(&format!("{peak}{}", verdict_words(plan.verdict)), 2, width, verdict_style(plan.verdict, theme));
+        }
+        if !plan.note.is_empty() {
+            page.text(&sentence(plan.note.as_str()), 2, width, theme.muted);
+        }
+        page.blank();
+        page.heading("Each change alone", theme);
     }
     let capacity = capacity(app, failure);
     if let Some(capacity) = capacity
@@ -65,18 +81,6 @@ pub(super) fn table(app: &App, failure: &Failure, width: usize, theme: &Theme) -
             page.text(&format!("not when: {}", fix.when_not), 4, width, theme.warning);
         }
         page.blank();
-    }
-    if let Some(plan) = &failure.plan {
-        let known = !matches!(plan.verdict, Verdict::Unknown);
-        page.heading(if known { "The least that is predicted to fit" } else { "To try first" }, theme);
-        page.text(&changed_words(plan, failure), 2, width, theme.bright);
-        let peak = plan.predicted_peak_bytes.map(|b| format!("peak {}: ", Bytes(b))).unwrap_or_default();
-        if known {
-            page.text(&format!("{peak}{}", verdict_words(plan.verdict)), 2, width, verdict_style(plan.verdict, theme));
-        }
-        if !plan.note.is_empty() {
-            page.text(&sentence(plan.note.as_str()), 2, width, theme.muted);
-        }
     }
     page
 }
@@ -167,10 +171,10 @@ pub(super) fn chosen<'a>(app: &App, failure: &'a Failure) -> Vec<&'a Fix> {
     app.diagnosis.chosen.iter().filter_map(|n| failure.fixes.get(*n)).collect()
 }
 
-/// Rows that the foot of the fixes takes in an area of this height: always the same, so that nothing moves.
-pub(super) fn foot_rows(failure: &Failure, height: u16) -> u16 {
+/// Rows that the foot of the fixes takes in an area of this height: always the same once it has something to tell.
+pub(super) fn foot_rows(app: &App, failure: &Failure, height: u16) -> u16 {
     match height {
-        _ if failure.fixes.is_empty() => 0,
+        _ if failure.fixes.is_empty() || failure.basis.is_none() && app.diagnosis.chosen.is_empty() => 0,
         0..=6 => 0,
         7..=13 => 1,
         14..=29 => 4,
@@ -205,11 +209,6 @@ pub(super) fn foot(frame: &mut Frame, area: Rect, app: &App, failure: &Failure, 
     if chosen.is_empty() {
         let key = app.keymap.hint(Action::Choose);
         page.text(&format!("{key} tries a fix, and more of them together"), 4, width, theme.muted);
-        if let Some(plan) = failure.plan.as_ref().filter(|p| !matches!(p.verdict, Verdict::Unknown)) {
-            let fits = if plan.verdict == Verdict::DoesNotFit { "the closest" } else { "the least that fits" };
-            let text = format!("{fits}: {}", changed_words(plan, failure));
-            page.text(&text, 4, width, theme.text);
-        }
     } else {
         if predicted.is_none() {
             page.text(

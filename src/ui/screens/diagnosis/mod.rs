@@ -12,7 +12,6 @@ use ratatui::{
     text::{Line, Span},
     widgets::Paragraph,
 };
-use unicode_width::UnicodeWidthStr;
 
 use crate::{
     model::{
@@ -21,7 +20,7 @@ use crate::{
     },
     ui::{
         App, Cmd, Screen, Theme, Tone,
-        format::{count, fit, percent, sentence},
+        format::{count, fit, folded, percent, sentence},
         keymap::Action,
         report::{self, cause_words, phase_words},
         widgets::{
@@ -86,38 +85,9 @@ impl Page {
     }
 }
 
-/// Breaks at blanks where it can.
-fn folded(text: &str, width: usize) -> Vec<String> {
-    let mut rows = vec![String::new()];
-    for word in text.split(' ') {
-        let mut word = word.to_string();
-        loop {
-            let used = rows.last().map_or(0, |r| r.width());
-            let space = usize::from(used > 0);
-            if used + space + word.width() <= width {
-                if let Some(row) = rows.last_mut() {
-                    if space > 0 {
-                        row.push(' ');
-                    }
-                    row.push_str(&word);
-                }
-                break;
-            }
-            if used == 0 {
-                let head = fit(&word, width, "");
-                let rest = word[head.len()..].to_string();
-                if head.is_empty() {
-                    break;
-                }
-                if let Some(row) = rows.last_mut() {
-                    *row = head;
-                }
-                word = rest;
-            }
-            rows.push(String::new());
-        }
-    }
-    rows
+/// Whether there is anything on the page to choose or to take away.
+pub fn is_empty(app: &App) -> bool {
+    failure(app).is_none()
 }
 
 fn failure(app: &App) -> Option<&Failure> {
@@ -147,14 +117,14 @@ pub fn render(frame: &mut Frame, area: Rect, app: &App, theme: &Theme) {
         draw(frame, inside, app, page, first);
         let inner = panel(frame, right, "what to change", Vec::new(), theme);
         let inside = inset(inner);
-        let (above, foot) = split_top(inside, inside.height - fixes::foot_rows(failure, inside.height));
+        let (above, foot) = split_top(inside, inside.height - fixes::foot_rows(app, failure, inside.height));
         draw(frame, above, app, fixes::table(app, failure, usize::from(inside.width), theme), 0);
         fixes::foot(frame, foot, app, failure, theme);
     } else {
         let inner = panel_in(frame, area, &what_title(app), which(app, theme), theme, border);
         let inside = inset(inner);
-        let page = whole(app, failure, usize::from(inside.width), theme);
-        let (above, foot) = split_top(inside, inside.height - fixes::foot_rows(failure, inside.height));
+        let page = whole(app, failure, inside.height >= 12, usize::from(inside.width), theme);
+        let (above, foot) = split_top(inside, inside.height - fixes::foot_rows(app, failure, inside.height));
         draw(frame, above, app, page, 0);
         fixes::foot(frame, foot, app, failure, theme);
     }
@@ -209,18 +179,26 @@ fn draw(frame: &mut Frame, area: Rect, app: &App, mut page: Page, first: usize) 
     frame.render_widget(Paragraph::new(rows), area);
 }
 
-/// Everything in one column: what and why in short, what to change, then the evidence at length.
-fn whole(app: &App, failure: &Failure, width: usize, theme: &Theme) -> Page {
+/// Everything in one column: what and why in short, what to change, then the evidence at length. Where only a few rows
+/// are seen, the card comes after what to change.
+fn whole(app: &App, failure: &Failure, card_first: bool, width: usize, theme: &Theme) -> Page {
     let mut page = Page::default();
     page.text(&sentence(failure.summary.as_str()), 0, width, theme.bright);
     page.blank();
-    card::picture(&mut page, failure, width, theme);
-    page.heading("What to change", theme);
+    if card_first {
+        card::picture(&mut page, failure, width, theme);
+    }
+    if failure.plan.as_ref().is_none_or(|plan| plan.changes.is_empty()) {
+        page.heading("What to change", theme);
+    }
     let rest = fixes::table(app, failure, width, theme);
     let rows = page.rows.len();
     page.items.extend(rest.items.into_iter().map(|(row, item)| (row + rows, item)));
     page.rows.extend(rest.rows);
     page.blank();
+    if !card_first {
+        card::picture(&mut page, failure, width, theme);
+    }
     evidences(&mut page, app, failure, 0, width, theme);
     page
 }
@@ -324,7 +302,7 @@ pub fn act(app: &mut App, action: Action) -> Vec<Cmd> {
         return Vec::new();
     };
     let width = usize::from(app.size.0).saturating_sub(4);
-    let items = whole(app, shown, width, app.theme()).items;
+    let items = whole(app, shown, true, width, app.theme()).items;
     let first_fix = items.iter().position(|(_, item)| matches!(item, Item::Fix(_)));
     let page = usize::from(app.size.1).saturating_sub(6).max(1);
     let at = app.diagnosis.selected;

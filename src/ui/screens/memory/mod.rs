@@ -169,7 +169,7 @@ fn list(frame: &mut Frame, area: Rect, app: &App, theme: &Theme) {
 
 /// The signs of a bar's parts, in their order.
 const SIGNS: [(&str, &str); 6] = [("█", "#"), ("▓", "%"), ("?", "?"), ("▒", "+"), ("╱", "/"), ("░", ".")];
-const NAMES: [&str; 6] = ["this job", "others", "unexplained", "not told", "reserved", "free"];
+const NAMES: [&str; 6] = ["this job", "others", "unexplained", "not told", "driver", "free"];
 
 /// The parts of a card as a bar draws them.
 fn parts(shares: &Shares, theme: &Theme) -> [(f64, ratatui::style::Style, &'static str); 6] {

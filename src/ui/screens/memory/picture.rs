@@ -116,9 +116,9 @@ pub fn render(frame: &mut Frame, area: Rect, app: &App, theme: &Theme) {
         lines.extend(row::flow(named.collect(), width, 2));
     } else {
         let why = match app.session.knobs().str(Knob::Model) {
-            None => "no estimate: nothing says which model this is (give --model NAME, or --config FILE)".to_string(),
+            None => "no estimate: which model is it? Give --model NAME or --config FILE".to_string(),
             Some(name) => {
-                format!("no estimate: the sizes of {name} are not known here (give --model DIR or config.json)")
+                format!("no estimate: {name} is not known here. Give --model with its folder")
             }
         };
         let why = crate::model::Clean::new(&why);

@@ -60,6 +60,7 @@ pub fn render(frame: &mut Frame, area: Rect, app: &App, theme: &Theme) {
             RunState::Training | RunState::Silent => "running for",
             RunState::Finished | RunState::Failed => "ran for",
         };
+        let word = if standing::began(session) { word } else { "watched for" };
         let right = standing::elapsed(session).filter(|s| *s >= 1.0).map(duration);
         let right = right.map(|r| row::figure(word, &r, 0, theme.text, theme)).unwrap_or_default();
         let inner = panel_in(frame, area, &run_name(session), right, theme, border);
@@ -90,10 +91,13 @@ fn reasons(app: &App, theme: &Theme) -> Vec<(&'static str, String, Style)> {
             let words = if cause.summary.is_empty() { cause_words(cause.id) } else { cause.summary.as_str() };
             all.push(("why", format!("{} ({})", sentence(words), percent(cause.score)), theme.text));
         }
-        let plan = failure.plan.as_ref().filter(|p| !matches!(p.verdict, Verdict::Unknown));
+        let plan = failure.plan.as_ref().filter(|p| !p.changes.is_empty());
         if let Some(plan) = plan {
-            let peak = plan.predicted_peak_bytes.map(|b| format!(", peak {}", Bytes(b))).unwrap_or_default();
-            let text = format!("{}   {}{peak}", changed_words(plan, failure), verdict_words(plan.verdict));
+            let mut text = changed_words(plan, failure);
+            if plan.verdict != Verdict::Unknown {
+                let peak = plan.predicted_peak_bytes.map(|b| format!(", peak {}", Bytes(b))).unwrap_or_default();
+                text = format!("{text}   {}{peak}", verdict_words(plan.verdict));
+            }
             all.push(("try", text, theme.good));
         } else if let Some(fix) = failure.fixes.first() {
             all.push(("try", fix.title.as_str().to_string(), theme.good));
@@ -264,7 +268,8 @@ pub fn verdict_line(standing: &Standing, app: &App, width: usize, theme: &Theme)
     let key = match standing.more {
         Some(Screen::Diagnosis) => {
             let key = app.keymap.hint(Action::Show(Screen::Diagnosis));
-            format!(" {key}: why, and what to change ")
+            let long = format!(" {key}: why, and what to change ");
+            if standing.text.as_str().width() + long.width() + 3 <= width { long } else { format!(" {key}: fixes ") }
         }
         _ if standing.tone == Tone::Quiet => String::new(),
         _ => format!(" {}: why ", app.keymap.hint(Action::Evidence)),

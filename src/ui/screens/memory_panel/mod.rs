@@ -1,4 +1,6 @@
-//! The overview's panels of GPUs: memory over time, and how each GPU is now.
+//! The panels of GPUs that several screens share: memory over time, and how each GPU is now.
+
+mod over_time;
 
 use std::fmt::Write as _;
 
@@ -12,30 +14,23 @@ use unicode_width::UnicodeWidthStr;
 
 use crate::{
     model::Bytes,
-    session::{
-        gpus::{Gpu, HOT_C, TOO_HOT_C},
-        trends::time_to_full,
-    },
+    session::gpus::{Gpu, HOT_C, TOO_HOT_C},
     ui::{
         App, Theme,
-        format::{duration, fit, gib, sentence, unix},
+        format::{fit, gib, sentence},
         standing::share_used,
         widgets::{
             bar,
-            chart::{Chart, Kind, Line as ChartLine, Rule, Span as Place, dots_across},
             panel::{explain, panel},
             row,
         },
     },
 };
 
-/// Seconds of the past that are shown, at first and in the end.
-const WINDOWS: [f64; 3] = [60.0, 180.0, 600.0];
-const PAST: f64 = 900.0;
+pub use over_time::over_time;
+
 /// Columns of a GPU in the smallest grid.
 const LEAST_CELL: usize = 10;
-/// More GPUs than this are drawn as the fullest, and the span down to the emptiest.
-const LINES: usize = 3;
 
 /// Rows that the GPU panel wants, border included, at most `most`.
 pub fn rows_wanted(app: &App, most: u16) -> u16 {
@@ -46,187 +41,6 @@ pub fn rows_wanted(app: &App, most: u16) -> u16 {
         n => n + 3,
     };
     wanted.clamp(3, most.max(3))
-}
-
-/// Memory in use over the last minutes against the capacity.
-pub fn over_time(frame: &mut Frame, area: Rect, app: &App, theme: &Theme) {
-    let gpus: Vec<&Gpu> = app.session.gpus.iter().collect();
-    let peak = gpus.iter().filter_map(|g| g.peak_used).max();
-    let capacity = gpus.iter().filter_map(|g| g.latest.memory_total).max();
-    let mut right = Vec::new();
-    if let (Some(peak), Some(capacity)) = (peak, capacity) {
-        right.extend(row::figure("peak", &gib(peak), 0, theme.bright, theme));
-        right.push(Span::styled(format!(" of {} GiB", gib(capacity)), theme.muted));
-    }
-    let (Some(now), Some(capacity)) = (app.now(), capacity) else {
-        let inner = panel(frame, area, "memory", right, theme);
-        explain_absence(frame, inner, app, theme);
-        return;
-    };
-    let oldest = gpus.iter().filter_map(|g| g.history.front()).map(|(at, ..)| *at).min();
-    let (from, to) = window(oldest.map(unix), unix(now));
-    let inner = panel(frame, area, &format!("memory, last {}", duration(to - from)), right, theme);
-    let dots = dots_across(inner, theme).max(2);
-    let x = (from, to);
-    let mut lines: Vec<ChartLine> = Vec::new();
-    if gpus.len() <= LINES {
-        for (i, gpu) in gpus.iter().enumerate() {
-            let kind = if gpus.len() == 1 { Kind::Filled } else { Kind::Line };
-            lines.push(ChartLine { spans: spans(gpu, x, dots), style: theme.series(i), kind });
-        }
-    } else {
-        lines = envelope(&gpus, x, dots, theme);
-    }
-    lines.extend(others(&gpus, x, dots, theme));
-    let full = Rule { value: capacity.as_f64(), style: theme.critical };
-    let mut rules: Vec<Rule> = Some(full).into_iter().filter(|full| full.value <= top(peak, capacity)).collect();
-    rules.extend(peak.map(|p| Rule { value: p.as_f64(), style: theme.warning }));
-    let (plot, legend) = super::overview::split_top(inner, inner.height.saturating_sub(u16::from(inner.height >= 6)));
-    let chart = Chart {
-        lines,
-        x,
-        y: Some((0.0, top(peak, capacity))),
-        rules,
-        unit: Bytes::GIB as f64,
-        y_label: Some(|bytes| format!("{:.0}G", bytes.max(0.0) / Bytes::GIB as f64)),
-        ..Chart::default()
-    };
-    chart.render(plot, frame.buffer_mut(), theme);
-    if legend.height > 0 {
-        frame.render_widget(legend_line(&gpus, usize::from(legend.width), theme), legend);
-    }
-}
-
-/// The upper end of memory's axis: the capacity, or twice the peak where most of that would stay empty.
-fn top(peak: Option<Bytes>, capacity: Bytes) -> f64 {
-    let gib = Bytes::GIB as f64;
-    match peak {
-        Some(peak) if peak.as_f64() < capacity.as_f64() * 0.4 => (peak.as_f64() * 2.0 / gib).ceil().max(1.0) * gib,
-        _ => capacity.as_f64() * 1.02,
-    }
-}
-
-/// Which colour is which GPU, the room that is left, and when it will be gone.
-fn legend_line(gpus: &[&Gpu], width: usize, theme: &Theme) -> Line<'static> {
-    let mut groups = Vec::new();
-    if gpus.len() > LINES {
-        groups.push(vec![Span::styled(theme.glyphs.pick("━ fullest", "- fullest"), theme.series(0))]);
-        groups.push(vec![Span::styled(theme.glyphs.pick("░ the others", ". the others"), theme.muted)]);
-    } else if gpus.len() > 1 {
-        for (i, gpu) in gpus.iter().enumerate() {
-            groups.push(vec![Span::styled(
-                format!("{}{}", theme.glyphs.pick("━", "-"), gpu.latest.index),
-                theme.series(i),
-            )]);
-        }
-    }
-    if let Some(held) = gpus.iter().filter_map(|g| Some(g.others.back()?.1)).max().filter(|held| held.0 > 0) {
-        groups.push(vec![
-            Span::styled(theme.glyphs.pick("━ others ", "- others "), theme.series(4)),
-            Span::styled(format!("{:>5}", gib(held)), theme.bright),
-            Span::styled(" GiB", theme.muted),
-        ]);
-    }
-    let least = gpus.iter().filter_map(|g| g.free()).min();
-    if let Some(least) = least {
-        let words = if gpus.len() > 1 { "GiB free at least" } else { "GiB free" };
-        groups.push(vec![
-            Span::styled(format!("{:>6}", gib(least)), theme.bright),
-            Span::styled(format!(" {words}"), theme.muted),
-        ]);
-    }
-    if let Some(left) = gpus.iter().filter_map(|g| time_to_full(g)).min_by(f64::total_cmp) {
-        groups.push(row::figure("full in", &duration(left), 7, theme.warning, theme));
-    }
-    let mut line = row::groups(groups, width.saturating_sub(1), 2);
-    line.spans.insert(0, Span::raw(" "));
-    line
-}
-
-/// The time that is shown. It moves on by a twentieth of its length at once, so that between two such steps only what is
-/// new is drawn: a chart that slides at every look cannot be read, and costs a slow link dearly.
-fn window(oldest: Option<f64>, now: f64) -> (f64, f64) {
-    let known = oldest.map_or(0.0, |at| now - at);
-    let span = WINDOWS.into_iter().find(|span| known <= span * 0.95).unwrap_or(PAST);
-    let step = span / 20.0;
-    let to = ((now / step).floor() + 1.0) * step;
-    (to - span, to)
-}
-
-/// One span for each column of dots that has samples.
-fn spans(gpu: &Gpu, x: (f64, f64), dots: usize) -> Vec<Place> {
-    let mut out: Vec<Place> = Vec::new();
-    let width = ((x.1 - x.0) / dots as f64).max(1e-3);
-    let first = gpu.history.partition_point(|(at, ..)| unix(*at) < x.0);
-    let mut column = usize::MAX;
-    let mut gap = true;
-    let mut before = f64::NEG_INFINITY;
-    for (at, used, _) in gpu.history.range(first..) {
-        let at = unix(*at);
-        let Some(used) = used else {
-            gap = true;
-            continue;
-        };
-        let used = used.as_f64();
-        // Samples come about once a second; nothing for long is a hole, not a slow slope.
-        gap |= at - before > 30.0;
-        let here = ((at - x.0) / width) as usize;
-        match out.last_mut() {
-            Some(span) if here == column && !gap => {
-                span.low = span.low.min(used);
-                span.high = span.high.max(used);
-                span.last = used;
-            }
-            _ => out.push(Place { x: at, low: used, high: used, last: used, gap }),
-        }
-        (column, gap, before) = (here, false, at);
-    }
-    out
-}
-
-/// What others than the job hold, on the GPU where that is most; nothing where nobody is beside the job.
-fn others(gpus: &[&Gpu], x: (f64, f64), dots: usize, theme: &Theme) -> Option<ChartLine> {
-    let width = ((x.1 - x.0) / dots as f64).max(1e-3);
-    let mut columns: Vec<Option<f64>> = vec![None; dots + 1];
-    let all = gpus.iter().flat_map(|gpu| &gpu.others).map(|(at, held)| (unix(*at), held.as_f64()));
-    for (at, held) in all.filter(|(at, _)| *at >= x.0 && *at <= x.1) {
-        let column = &mut columns[((at - x.0) / width) as usize];
-        *column = Some(column.map_or(held, |known| known.max(held)));
-    }
-    let least = gpus.iter().filter_map(|g| g.latest.memory_total).max()?.as_f64() / 100.0;
-    columns.iter().flatten().any(|held| *held > least).then_some(())?;
-    let place = |(i, held): (usize, &Option<f64>)| {
-        let at = (x.0 + (i as f64 + 0.5) * width).min(x.1);
-        held.map(|held| Place { x: at, low: held, high: held, last: held, gap: false })
-    };
-    let mut spans: Vec<Place> = columns.iter().enumerate().filter_map(place).collect();
-    if let Some(first) = spans.first_mut() {
-        first.gap = true;
-    }
-    Some(ChartLine { spans, style: theme.series(4), kind: Kind::Line })
-}
-
-/// The fullest GPU in each column, before the span of all of them.
-fn envelope(gpus: &[&Gpu], x: (f64, f64), dots: usize, theme: &Theme) -> Vec<ChartLine> {
-    let width = ((x.1 - x.0) / dots as f64).max(1e-3);
-    let mut columns: Vec<Option<(f64, f64)>> = vec![None; dots + 1];
-    for gpu in gpus {
-        for span in spans(gpu, x, dots) {
-            let column = &mut columns[(((span.x - x.0) / width) as usize).min(dots)];
-            let (low, high) = column.unwrap_or((f64::INFINITY, f64::NEG_INFINITY));
-            *column = Some((low.min(span.low), high.max(span.high)));
-        }
-    }
-    let (mut band, mut fullest) = (Vec::new(), Vec::new());
-    for (i, (low, high)) in columns.iter().enumerate().filter_map(|(i, c)| c.map(|c| (i, c))) {
-        let at = (x.0 + (i as f64 + 0.5) * width).min(x.1);
-        band.push(Place { x: at, low, high, last: high, gap: band.is_empty() });
-        fullest.push(Place { x: at, low: high, high, last: high, gap: fullest.is_empty() });
-    }
-    vec![
-        ChartLine { spans: band, style: theme.muted, kind: Kind::Band },
-        ChartLine { spans: fullest, style: theme.series(0), kind: Kind::Line },
-    ]
 }
 
 /// Each GPU now: a card with much room, a row with some, a cell of a grid with little.
@@ -559,7 +373,13 @@ fn grid(gpus: &[&Gpu], selected: Option<usize>, width: usize, rows: usize, theme
                 let used = 3 + usize::from(cell > 10 || full) + bar_width;
                 spans.push(Span::styled(format!("{figures:<width$}", width = cell.saturating_sub(used)), theme.text));
             } else if place + 1 == room && shown < gpus.len() {
-                spans.push(Span::styled(fit(&format!(" +{} more", gpus.len() - shown), cell, ""), theme.muted));
+                let hidden = gpus[..first].iter().chain(&gpus[first + shown..]);
+                let worst = hidden.filter(|g| g.troubles().iter().any(|t| t.is_severe) || g.latest.lost).count();
+                let (text, style) = match worst {
+                    0 => (format!(" +{} more", gpus.len() - shown), theme.muted),
+                    n => (format!(" +{} {}{n}", gpus.len() - shown, theme.glyphs.pick("✖", "!")), theme.critical),
+                };
+                spans.push(Span::styled(fit(&text, cell, ""), style));
             }
         }
         lines.push(Line::from(spans));
