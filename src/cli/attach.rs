@@ -11,7 +11,7 @@ use std::{
         mpsc::{SyncSender, sync_channel},
     },
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Result, bail};
@@ -23,6 +23,7 @@ use crate::{
     session::Session,
     source::{file::Tail, processes::table::start_of},
     store::{
+        database::{Database, Gap},
         live::{Ended, Identity, Live},
         runs::{self, RECORDING},
     },
@@ -157,6 +158,7 @@ fn follow(place: PathBuf, live: Live, next: BTreeMap<SourceId, u64>, events: Syn
             })
             .collect();
         let send = |kind| events.send(Event { at: Timestamp::now(), kind }).is_ok();
+        let mut record = Record { path: place.join(RECORDING), supervisor: live.supervisor, ..Record::default() };
         while !stop.load(Ordering::Relaxed) {
             // Asked before the output is read: what is read afterwards is all there is.
             let ended = Ended::read(&place).or_else(|| (!is_there(live.child)).then_some(UNSEEN));
@@ -172,6 +174,7 @@ fn follow(place: PathBuf, live: Live, next: BTreeMap<SourceId, u64>, events: Syn
                 send(EventKind::Exited { code, signal });
                 return;
             }
+            record.look().into_iter().for_each(|kind| drop(send(kind)));
             thread::sleep(LOOK);
         }
     });
@@ -179,3 +182,46 @@ fn follow(place: PathBuf, live: Live, next: BTreeMap<SourceId, u64>, events: Syn
 
 /// The end of a run whose supervisor is gone as well.
 const UNSEEN: Ended = Ended { code: None, signal: None };
+
+/// How often the recording is looked at, and how long it may be without a new event: there is a sample a second.
+const RECORD: Duration = Duration::from_secs(5);
+const LATE: i64 = 20;
+
+/// The recording that another oomph writes, seen from outside.
+#[derive(Debug, Default)]
+struct Record {
+    path: PathBuf,
+    supervisor: Identity,
+    looked: Option<Instant>,
+    gaps: Vec<Gap>,
+    late: bool,
+}
+
+impl Record {
+    /// What changed: gaps, and whether anything is written at all.
+    fn look(&mut self) -> Vec<EventKind> {
+        if self.looked.is_some_and(|at| at.elapsed() < RECORD) {
+            return Vec::new();
+        }
+        self.looked = Some(Instant::now());
+        // Without a recording there is nothing to miss; one that is locked for its writer alone tells at the end.
+        let Ok(database) = Database::open(&self.path) else { return Vec::new() };
+        let gaps = database.gaps().unwrap_or_default();
+        let mut news: Vec<EventKind> =
+            gaps.iter().filter(|gap| !self.gaps.contains(gap)).map(Gap::told).collect();
+        let newest = database.number("SELECT at FROM event ORDER BY seq DESC LIMIT 1").ok().flatten();
+        let silent = newest.map_or(0, |at| Timestamp::now().as_second() - (at / 1e6) as i64);
+        if (silent > LATE) != self.late {
+            self.late = silent > LATE;
+            let newest = Timestamp::from_second(Timestamp::now().as_second() - silent).unwrap_or_default();
+            let why = match gaps.last().filter(|gap| gap.at >= newest) {
+                Some(gap) => gap.reason.to_string(),
+                None if is_there(self.supervisor) => format!("nothing was written for {silent} s"),
+                None => "the oomph that wrote it is gone".to_string(),
+            };
+            news.push(EventKind::Recording { trouble: self.late.then(|| Clean::new(&why)) });
+        }
+        self.gaps = gaps;
+        news
+    }
+}

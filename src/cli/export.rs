@@ -162,6 +162,9 @@ fn jsonl(run: &Run, events: &[Event], told: &Told) -> Result<String> {
             }
             EventKind::Kernel { text } => json!({ "type": "kernel", "at": at, "text": text }),
             EventKind::Exited { code, signal } => json!({ "type": "exit", "at": at, "code": code, "signal": signal }),
+            EventKind::Unrecorded { events, bytes, reason, .. } => {
+                json!({ "type": "gap", "at": at, "events": events, "bytes": bytes, "reason": reason })
+            }
             EventKind::Skipped { bytes, reason, .. } => {
                 json!({ "type": "lost", "at": at, "bytes": bytes, "reason": reason })
             }
@@ -252,6 +255,9 @@ fn markdown(run: &Run, told: &Told) -> String {
     fact("peak memory of a GPU", run.peak_memory_bytes.map(|b| Bytes(b).to_string()));
     fact("exit code", run.exit_code.map(|c| c.to_string()));
     fact("killed by signal", run.signal.map(|s| s.to_string()));
+    for gap in &run.gaps {
+        fact("not recorded", Some(gap.sentence()));
+    }
     let families = [("Training", told.session.metrics.train()), ("Evaluation", told.session.metrics.eval())];
     for (title, family) in families {
         if family.is_empty() {

@@ -53,7 +53,21 @@ pub fn to_json(session: &Session) -> Value {
             "lines": session.kernel.iter().map(|(_, text)| text).collect::<Vec<_>>(),
             "unread": session.kernel_unread.as_ref().map(Clean::as_str),
         },
+        "recording": recording(session),
         "diagnosis": session.diagnosis(),
+    })
+}
+
+/// What the recording lacks, and why nothing is written at present.
+fn recording(session: &Session) -> Value {
+    let (events, bytes) = session.record.lost();
+    json!({
+        "trouble": session.record.trouble.as_ref().map(Clean::as_str),
+        "lost_events": events,
+        "lost_bytes": bytes,
+        "gaps": session.record.gaps().map(|gap| json!({
+            "since": gap.since.to_string(), "events": gap.events, "bytes": gap.bytes, "reason": gap.reason.as_str(),
+        })).collect::<Vec<_>>(),
     })
 }
 

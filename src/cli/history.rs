@@ -109,6 +109,9 @@ fn describe(out: &mut String, run: &Run, before: Option<&Run>) {
     if let Some(failure) = &run.failure {
         let _ = writeln!(out, "  {}", failure.summary);
     }
+    for gap in &run.gaps {
+        let _ = writeln!(out, "  not recorded: {}", gap.sentence());
+    }
     if run.attempt > 1 {
         let _ = writeln!(out, "  changed since the attempt before: {}: {}", changes(run), came_of(run, before));
     }

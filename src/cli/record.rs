@@ -114,6 +114,13 @@ pub fn conclude(recorder: &Recorder, session: &Session, status: Option<ExitStatu
     recorder.meta("knobs", serde_json::Value::Object(knobs).to_string().into());
 }
 
+/// Ends the recording, and says what it lacks.
+pub fn close(recorder: &Recorder) {
+    for what in recorder.finish() {
+        super::say(&format!("oomph: not recorded: {what}"));
+    }
+}
+
 /// Passes on what a session learns to the recorder.
 pub fn listener(recorder: &Arc<Recorder>) -> Listen {
     let recorder = Arc::clone(recorder);

@@ -177,6 +177,7 @@ pub fn supervise(command: &[OsString], care: &CareArgs, place: &Path, output: Ou
         let before = Instant::now();
         watch.take_all(&inbox);
         kernel.poll(&mut |kind| watch.take(kind));
+        watch.look_at_the_recording();
         watch.reap(pid);
         let more = read(&mut tails, &mut watch);
         let offsets = told(&tails, passing.as_ref(), &pumps);
@@ -295,6 +296,13 @@ impl Watch {
         }
     }
 
+    /// What the recording lacks is known to whoever asks this session. It is no event of the recording.
+    fn look_at_the_recording(&mut self) {
+        for kind in self.recorder.iter().flat_map(|recorder| recorder.news()).collect::<Vec<_>>() {
+            self.session.apply(Event { at: Timestamp::now(), kind });
+        }
+    }
+
     fn take(&mut self, kind: EventKind) {
         self.take_event(Event { at: Timestamp::now(), kind });
     }
@@ -317,7 +325,7 @@ impl Watch {
         let Self { session, recorder, .. } = self;
         let Some(recorder) = recorder else { return };
         super::record::conclude(&recorder, &session, Some(status));
-        recorder.finish();
+        super::record::close(&recorder);
     }
 }
 

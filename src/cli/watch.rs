@@ -282,7 +282,7 @@ impl Running {
         drop(self.sources);
         if let Some(recorder) = self.recorder {
             super::record::conclude(&recorder, session, None);
-            recorder.finish();
+            super::record::close(&recorder);
         }
     }
 }
@@ -419,8 +419,13 @@ pub fn pump(inbox: Receiver<Event>, recorder: Option<Arc<Recorder>>, messages: S
                     Msg::Tick(Timestamp::now())
                 }
             };
-            if messages.send(message).is_err() {
-                return;
+            // With the clock comes what the recording lacks.
+            let news = recorder.iter().flat_map(|recorder| recorder.news());
+            let news = news.map(|kind| Msg::Event(Event { at: kept(Timestamp::now()), kind }));
+            for message in news.chain([message]) {
+                if messages.send(message).is_err() {
+                    return;
+                }
             }
         }
     });

@@ -58,6 +58,10 @@ pub enum EventKind {
     Kernel { text: Clean },
     /// Why the kernel's log cannot be read; `None` when it can.
     KernelLog { trouble: Option<Clean> },
+    /// What the recording of this run lacks: so much of it so far, and why. Told again under its number when it grows.
+    Unrecorded { number: u32, events: u64, bytes: u64, reason: Clean },
+    /// Why nothing is written down at present; `None` when it is.
+    Recording { trouble: Option<Clean> },
 }
 
 /// Host memory at one moment. Unknown is `None`.

@@ -12,6 +12,7 @@ pub mod log;
 pub mod moments;
 pub mod pyramid;
 pub mod ranks;
+pub mod record;
 pub mod series;
 mod stretch;
 mod thinned;
@@ -169,6 +170,8 @@ pub struct Session {
     pub kernel: Vec<(Timestamp, Clean)>,
     /// Why the kernel's log cannot be read, where somebody tried.
     pub kernel_unread: Option<Clean>,
+    /// How the recording stands.
+    pub record: record::Record,
     /// What was seen beside the text at each failure, when it was first read: later samples do not change it.
     autopsies: autopsy::Autopsies,
     /// Settings given from outside (`--config`, `--set`, …); the logs' own facts are added to them.
@@ -306,6 +309,10 @@ impl Session {
                 self.host = Some(sample);
             }
             EventKind::KernelLog { trouble } => self.kernel_unread = trouble,
+            EventKind::Unrecorded { number, events, bytes, reason } => {
+                self.record.lacks(at, number, events, bytes, reason);
+            }
+            EventKind::Recording { trouble } => self.record.trouble = trouble,
             EventKind::Kernel { text } => {
                 self.gpus.note_kernel(at, text.as_str());
                 self.kernel.push((at, text));

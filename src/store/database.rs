@@ -8,13 +8,16 @@ use std::{
 
 use jiff::Timestamp;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
+use serde::Serialize;
 
-use crate::model::{Clean, Event, EventKind, SourceId, failure::Failure, gpu::GpuReading, metric::Point};
+use crate::model::{Bytes, Clean, Event, EventKind, SourceId, failure::Failure, gpu::GpuReading, metric::Point};
 
 use super::{disk, tables};
 
 /// Version of `schema.sql`, kept in `PRAGMA user_version`.
 const SCHEMA: i64 = 2;
+/// Name of the fact that counts transactions.
+const BATCHES: &str = "batches";
 
 /// Why a recording could not be written or read.
 #[derive(Debug, thiserror::Error)]
@@ -37,6 +40,8 @@ pub struct Database {
     schema: i64,
     /// The most memory of each GPU since its last whole sample.
     peaks: BTreeMap<String, u64>,
+    /// Transactions that are in the file.
+    batches: i64,
 }
 
 impl Database {
@@ -64,8 +69,10 @@ impl Database {
     /// When the disk still fails.
     pub fn reopen(path: &Path) -> Result<Self, StoreError> {
         let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE).map_err(at(path))?;
-        let database = Self { path: path.to_path_buf(), connection, schema: SCHEMA, peaks: BTreeMap::new() };
+        let mut database =
+            Self { path: path.to_path_buf(), connection, schema: SCHEMA, peaks: BTreeMap::new(), batches: 0 };
         database.set_up().map_err(at(path))?;
+        database.batches = database.meta(BATCHES)?.and_then(|n| n.as_str().parse().ok()).unwrap_or(0);
         Ok(database)
     }
 
@@ -108,15 +115,17 @@ impl Database {
         if found < 1 || !has_events {
             return Err(foreign());
         }
-        Ok(Self { path: path.to_path_buf(), connection, schema: found, peaks: BTreeMap::new() })
+        Ok(Self { path: path.to_path_buf(), connection, schema: found, peaks: BTreeMap::new(), batches: 0 })
     }
 
     /// Writes a batch in one transaction. `synced` waits until the disk has it.
     ///
     /// # Errors
-    /// When the disk does not take it; nothing of the batch is then in the file.
+    /// When the disk does not take it. All of the batch is then in the file or nothing of it: [`Self::batches`] of a
+    /// connection opened anew tells which.
     pub fn write(&mut self, batch: &Batch, synced: bool) -> Result<(), StoreError> {
         let path = self.path.clone();
+        let batches = self.batches + 1;
         let mut all = || -> rusqlite::Result<()> {
             if synced {
                 self.connection.pragma_update(None, "synchronous", "FULL")?;
@@ -156,8 +165,10 @@ impl Database {
                 }
                 for gap in &batch.gaps {
                     transaction.execute(
-                        "INSERT INTO gap (at, events, bytes, reason) VALUES (?1, ?2, ?3, ?4)",
+                        "INSERT INTO gap (rowid, at, events, bytes, reason) VALUES (?1, ?2, ?3, ?4, ?5)
+                         ON CONFLICT (rowid) DO UPDATE SET events = ?3, bytes = ?4, reason = ?5",
                         params![
+                            gap.number,
                             gap.at.as_microsecond(),
                             i64::try_from(gap.events).unwrap_or(i64::MAX),
                             i64::try_from(gap.bytes).unwrap_or(i64::MAX),
@@ -178,6 +189,10 @@ impl Database {
                         params![key, value.as_str()],
                     )?;
                 }
+                transaction.execute(
+                    "INSERT INTO meta (key, value) VALUES (?1, ?2) ON CONFLICT (key) DO UPDATE SET value = ?2",
+                    params![BATCHES, batches.to_string()],
+                )?;
             }
             transaction.commit()?;
             if synced {
@@ -185,14 +200,56 @@ impl Database {
             }
             Ok(())
         };
-        all().map_err(at(&path))
+        all().map_err(at(&path))?;
+        self.batches = batches;
+        Ok(())
     }
 
-    /// Every event in order, as it was when it was recorded, secrets aside.
+    /// Transactions that were in the file when it was opened for writing, and those written since.
+    pub fn batches(&self) -> i64 {
+        self.batches
+    }
+
+    /// What is missing, in the order in which it was noticed.
+    ///
+    /// # Errors
+    /// When the file is damaged.
+    pub fn gaps(&self) -> Result<Vec<Gap>, StoreError> {
+        let mut statement = self
+            .connection
+            .prepare("SELECT rowid, at, events, bytes, reason FROM gap ORDER BY rowid")
+            .map_err(at(&self.path))?;
+        let number = |n: i64| u64::try_from(n).unwrap_or(0);
+        let rows = statement.query_map([], |row| {
+            Ok(Gap {
+                number: row.get(0)?,
+                at: Timestamp::from_microsecond(row.get(1)?).unwrap_or_default(),
+                events: number(row.get(2)?),
+                bytes: number(row.get(3)?),
+                reason: Clean::from(row.get::<_, String>(4)?),
+            })
+        });
+        rows.and_then(Iterator::collect).map_err(at(&self.path))
+    }
+
+    /// Everything to be played in order: each event as it was when it was recorded, secrets aside, and each gap where it
+    /// began.
     ///
     /// # Errors
     /// When the file is damaged.
     pub fn events(&self) -> Result<Vec<Event>, StoreError> {
+        let mut events = self.recorded()?;
+        // What was taken out of an old recording is told at its end.
+        let last = events.last().map(|event| event.at);
+        for gap in self.gaps()? {
+            let Some(at) = last.map(|last| last.min(gap.at)) else { break };
+            let place = events.partition_point(|event| event.at <= at);
+            events.insert(place, Event { at, kind: gap.told() });
+        }
+        Ok(events)
+    }
+
+    fn recorded(&self) -> Result<Vec<Event>, StoreError> {
         let mut statement =
             self.connection.prepare("SELECT seq, at, body, data FROM event ORDER BY seq").map_err(at(&self.path))?;
         let rows = statement
@@ -301,12 +358,35 @@ impl Database {
 }
 
 /// What is missing, and why.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Gap {
+    /// Its row.
+    #[serde(skip)]
+    pub number: i64,
+    /// Since when.
     pub at: Timestamp,
+    /// Events and points.
     pub events: u64,
     pub bytes: u64,
     pub reason: Clean,
+}
+
+impl Gap {
+    /// The event by which it is told to those who look on, live or at a replay.
+    pub fn told(&self) -> EventKind {
+        let number = u32::try_from(self.number).unwrap_or(u32::MAX);
+        EventKind::Unrecorded { number, events: self.events, bytes: self.bytes, reason: self.reason.clone() }
+    }
+
+    /// `1,204 events (3.2 MiB of output): the recorder could not keep up`.
+    pub fn sentence(&self) -> String {
+        let bytes = if self.bytes > 0 { format!(" ({} of output)", Bytes(self.bytes)) } else { String::new() };
+        match self.events {
+            0 => format!("nothing is lost: {}", self.reason),
+            1 => format!("1 event{bytes}: {}", self.reason),
+            n => format!("{n} events{bytes}: {}", self.reason),
+        }
+    }
 }
 
 /// An event as it is written, or a part of one.
@@ -320,6 +400,17 @@ pub struct Row {
 }
 
 impl Row {
+    fn weight(&self) -> usize {
+        let more = match &self.event.kind {
+            EventKind::Gpu { reading: GpuReading::Samples(samples) } => {
+                samples.iter().map(|sample| 800 + 300 * sample.processes.len()).sum()
+            }
+            EventKind::Kernel { text } => text.as_str().len(),
+            _ => 0,
+        };
+        200 + more + self.data.as_ref().map_or(0, Vec::len)
+    }
+
     pub fn output(number: i64, at: Timestamp, source: SourceId, offset: u64, data: Vec<u8>) -> Self {
         let kind = EventKind::Output { source, offset, data: Vec::new() };
         Self { number, event: Event { at, kind }, data: Some(data) }
@@ -335,6 +426,16 @@ pub struct Batch {
     pub gaps: Vec<Gap>,
     pub meta: Vec<(&'static str, Clean)>,
     pub settings: Vec<Setting>,
+    /// Events and points that were weighed, and their weight.
+    weighed: (usize, usize, usize),
+}
+
+/// The beginning of a batch: so many of each.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Extent {
+    pub events: usize,
+    pub points: usize,
+    pub failures: usize,
 }
 
 /// One setting of a run.
@@ -357,9 +458,28 @@ impl Batch {
     }
 
     /// Bytes that it holds in memory, roughly.
-    pub fn weight(&self) -> usize {
-        self.events.iter().map(|row| 200 + row.data.as_ref().map_or(0, Vec::len)).sum::<usize>()
-            + self.points.len() * 800
+    pub fn weigh(&mut self) -> usize {
+        let (events, points, weight) = &mut self.weighed;
+        *weight += self.events.iter().skip(*events).map(Row::weight).sum::<usize>();
+        let values = |point: &Point| 100 + 64 * (point.raw.len() + point.canonical.len());
+        *weight += self.points.iter().skip(*points).map(|(_, point)| values(point)).sum::<usize>();
+        (*events, *points) = (self.events.len(), self.points.len());
+        *weight
+    }
+
+    /// All that is in it.
+    pub fn extent(&self) -> Extent {
+        Extent { events: self.events.len(), points: self.points.len(), failures: self.failures.len() }
+    }
+
+    /// Takes its beginning out. How many bytes of output that were.
+    pub fn take_out(&mut self, extent: &Extent) -> u64 {
+        self.weighed = (0, 0, 0);
+        let gone = self.events.drain(..extent.events.min(self.events.len()));
+        let bytes = gone.map(|row| row.data.map_or(0, |data| data.len()) as u64).sum();
+        self.points.drain(..extent.points.min(self.points.len()));
+        self.failures.drain(..extent.failures.min(self.failures.len()));
+        bytes
     }
 }
 
@@ -396,6 +516,8 @@ fn name(kind: &EventKind) -> &'static str {
         EventKind::Host { .. } => "host",
         EventKind::Kernel { .. } => "kernel",
         EventKind::KernelLog { .. } => "kernel_log",
+        EventKind::Unrecorded { .. } => "unrecorded",
+        EventKind::Recording { .. } => "recording",
     }
 }
 

@@ -12,7 +12,7 @@ const LIVE: &str = "live.json";
 const ENDED: &str = "ended.json";
 
 /// A process, for good: pids are used again, start times (in clock ticks since the machine started) tell them apart.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Identity {
     pub pid: u32,
     pub start: Option<u64>,

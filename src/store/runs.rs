@@ -11,7 +11,7 @@ use serde::Serialize;
 use crate::model::Clean;
 
 use super::{
-    database::{Database, Setting, StoreError},
+    database::{Database, Gap, Setting, StoreError},
     folder::{self, FolderError},
 };
 
@@ -44,6 +44,8 @@ pub struct Run {
     pub program: Clean,
     /// The attempt's number among those of the same program, from 1.
     pub attempt: u32,
+    /// What its recording lacks, of each reason once.
+    pub gaps: Vec<Gap>,
     /// What differs from the attempt before: name, before, now.
     pub changed: Vec<(Clean, Option<Clean>, Option<Clean>)>,
 }
@@ -218,10 +220,36 @@ pub fn read(path: &Path) -> Result<Run, StoreError> {
         peak_host_bytes: if db.schema() < 2 { None } else { whole("SELECT max(trainer_rss) FROM host")? },
         failure,
         settings,
+        gaps: by_reason(db.gaps()?),
         program: Clean::default(),
         attempt: 1,
         changed: Vec::new(),
     })
+}
+
+/// Gaps of one reason as one, at most so many.
+fn by_reason(all: Vec<Gap>) -> Vec<Gap> {
+    const MOST: usize = 8;
+    let mut gaps: Vec<Gap> = Vec::new();
+    for gap in all {
+        match gaps.iter_mut().find(|known| known.reason == gap.reason) {
+            Some(known) => {
+                known.events = known.events.saturating_add(gap.events);
+                known.bytes = known.bytes.saturating_add(gap.bytes);
+            }
+            None => gaps.push(gap),
+        }
+    }
+    // The last one stands for those that follow.
+    while gaps.len() > MOST
+        && let Some(gap) = gaps.pop()
+        && let Some(last) = gaps.last_mut()
+    {
+        last.events = last.events.saturating_add(gap.events);
+        last.bytes = last.bytes.saturating_add(gap.bytes);
+        last.reason = "and other reasons (table gap)".into();
+    }
+    gaps
 }
 
 /// What attempts are compared by. A knob that the command line gives is there under the command's own name too.

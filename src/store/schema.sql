@@ -2,7 +2,7 @@
 -- Times are microseconds since 1970-01-01 UTC. Sizes are bytes. Unknown is NULL, never 0.
 
 -- What was recorded: id, oomph_version, started_at, command, files, folder, environment, given, ended_at, exit_code,
--- signal, knobs, compacted_at.
+-- signal, knobs, compacted_at, batches (transactions so far).
 CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID;
 
 -- Every event in its order. `body` is JSON with the event's kind; `data` the bytes of an output event,
@@ -77,7 +77,7 @@ CREATE TABLE IF NOT EXISTS failure (
   report    TEXT NOT NULL
 );
 
--- What is missing from this recording, and why.
+-- What is missing from this recording since when, and why: events and points, bytes of output among them.
 CREATE TABLE IF NOT EXISTS gap (
   at     INTEGER NOT NULL,
   events INTEGER NOT NULL,

@@ -269,6 +269,7 @@ fn take(session: &mut Session, event: Event) -> Option<(&'static str, Tone)> {
         EventKind::Rotated { .. } => Some(("rotated", Tone::Warning)),
         EventKind::Skipped { .. } => Some(("bytes lost", Tone::Warning)),
         EventKind::Trouble { what: Some(_), .. } => Some(("trouble", Tone::Warning)),
+        EventKind::Unrecorded { .. } => Some(("not recorded", Tone::Warning)),
         _ => None,
     };
     session.apply(event);

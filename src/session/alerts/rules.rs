@@ -184,6 +184,22 @@ pub const RULES: &[Rule] = &[
         follows: false,
         see: gpu_lost,
     },
+    Rule {
+        id: "recording",
+        about: "the run is not written down at present; 1 is so",
+        severity: Severity::Warning,
+        limits: limits(1.0, 1.0, 0.0),
+        follows: true,
+        see: recording,
+    },
+    Rule {
+        id: "recording_gaps",
+        about: "the recording lacks something; events and points",
+        severity: Severity::Info,
+        limits: limits(1.0, 1.0, 0.0),
+        follows: true,
+        see: recording_gaps,
+    },
 ];
 
 fn run(figure: f64, text: String) -> Vec<Sight> {
@@ -417,4 +433,14 @@ fn gpu_lost(session: &Session) -> Vec<Sight> {
         line: None,
     };
     session.gpus.iter().map(sight).collect()
+}
+
+fn recording(session: &Session) -> Vec<Sight> {
+    let why = session.record.trouble.as_ref().map(|why| format!("nothing is recorded at present: {why}"));
+    run(f64::from(u8::from(why.is_some())), why.unwrap_or_default())
+}
+
+fn recording_gaps(session: &Session) -> Vec<Sight> {
+    let (events, _) = session.record.lost();
+    session.record.sentence().map_or_else(Vec::new, |text| run(events as f64, text))
 }
