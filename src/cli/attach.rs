@@ -174,7 +174,9 @@ fn follow(place: PathBuf, live: Live, next: BTreeMap<SourceId, u64>, events: Syn
                 send(EventKind::Exited { code, signal });
                 return;
             }
-            record.look().into_iter().for_each(|kind| drop(send(kind)));
+            for kind in record.look() {
+                send(kind);
+            }
             thread::sleep(LOOK);
         }
     });

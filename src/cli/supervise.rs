@@ -215,6 +215,9 @@ pub fn supervise(command: &[OsString], care: &CareArgs, place: &Path, output: Ou
         super::say(&format!("oomph: {} of the output found no room on the disk and are lost", Bytes(lost)));
     }
     tell_survivors(pid, &child::run_of(&spool));
+    if let Some(recorder) = &watch.recorder {
+        recorder.settle();
+    }
     if !status.success() {
         tell(care, place, &watch.session, status);
     }

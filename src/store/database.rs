@@ -352,8 +352,12 @@ impl Database {
 
     /// Bytes of the file and of its journal.
     pub fn size(&self) -> u64 {
-        let journal = self.path.with_extension("sqlite-wal");
-        [&self.path, &journal].iter().filter_map(|path| std::fs::metadata(path).ok()).map(|m| m.len()).sum()
+        std::fs::metadata(&self.path).map_or(0, |m| m.len()) + self.journal()
+    }
+
+    /// Bytes of its write-ahead log.
+    pub fn journal(&self) -> u64 {
+        std::fs::metadata(self.path.with_extension("sqlite-wal")).map_or(0, |m| m.len())
     }
 }
 

@@ -40,6 +40,8 @@ pub enum Item {
     Failure(Timestamp, Box<Failure>),
     Meta(&'static str, Clean),
     Settings(Vec<Setting>),
+    /// Whoever waits is told when all before it is on the disk.
+    Settle(SyncSender<()>),
     Finish,
 }
 
@@ -170,6 +172,14 @@ impl Recorder {
         }
     }
 
+    /// Waits until all that was given so far is on the disk, a second at most: what is told afterwards is recorded.
+    pub fn settle(&self) {
+        let (done, is_done) = sync_channel(1);
+        if self.items.try_send(Item::Settle(done)).is_ok() {
+            let _ = is_done.recv_timeout(Duration::from_secs(1));
+        }
+    }
+
     /// How the recording stands now.
     pub fn standing(&self) -> Standing {
         let mut standing = self.state.standing.lock().unwrap_or_else(PoisonError::into_inner).clone();
@@ -230,8 +240,13 @@ pub fn kept(at: Timestamp) -> Timestamp {
 
 /// Whether so little room is left on the disk of a folder that it should be left to others.
 pub fn is_short(folder: &Path) -> bool {
+    is_short_after(folder, 0)
+}
+
+/// The same, once so many bytes are written.
+pub fn is_short_after(folder: &Path, bytes: u64) -> bool {
     rustix::fs::statvfs(folder).is_ok_and(|disk| {
-        let free = disk.f_bavail.saturating_mul(disk.f_frsize);
+        let free = disk.f_bavail.saturating_mul(disk.f_frsize).saturating_sub(bytes);
         free < LEAST_FREE.max(disk.f_blocks.saturating_mul(disk.f_frsize) / 100)
     })
 }

@@ -14,7 +14,7 @@ use super::{
     compact,
     database::{Batch, Database, Extent, Row, Setting},
     gaps::{Gaps, Why},
-    recorder::{Item, LARGEST, State, is_short, kept},
+    recorder::{Item, LARGEST, State, is_short_after, kept},
     stream::{Piece, Stream},
 };
 
@@ -26,6 +26,8 @@ const RETRY: Duration = Duration::from_secs(10);
 const KEEP: usize = 64 << 20;
 /// A batch of so many bytes does not wait.
 const LARGE: usize = 4 << 20;
+/// The disk is asked for its room when so many bytes have come.
+const LOOK: u64 = 1 << 20;
 /// How often a large recording is rid of old fine looks.
 const THIN: Duration = Duration::from_mins(5);
 const BEHIND: &str = "the recorder could not keep up";
@@ -78,6 +80,8 @@ pub struct Writer {
     /// The recording may not grow any more, and why.
     full: Option<&'static str>,
     looked: Option<Instant>,
+    /// Bytes of output taken in since then.
+    since: u64,
     /// When old fine looks were last taken out.
     thinned: Option<Instant>,
 }
@@ -104,6 +108,7 @@ impl Writer {
             failed: None,
             full: None,
             looked: None,
+            since: 0,
             thinned: None,
         }
     }
@@ -120,6 +125,11 @@ impl Writer {
                 Ok(Item::Finish) | Err(RecvTimeoutError::Disconnected) => {
                     self.release();
                     over = true;
+                }
+                Ok(Item::Settle(done)) => {
+                    self.release();
+                    self.flush(true, false);
+                    let _ = done.try_send(());
                 }
                 Ok(item) => urgent = self.take(item),
                 Err(RecvTimeoutError::Timeout) => {}
@@ -154,7 +164,7 @@ impl Writer {
                 settings.iter_mut().for_each(mask_setting);
                 self.batch.settings.extend(settings);
             }
-            Item::Finish => {}
+            Item::Settle(_) | Item::Finish => {}
         }
         false
     }
@@ -166,6 +176,7 @@ impl Writer {
         if let EventKind::Output { source, offset, data } = &mut event.kind {
             let data = std::mem::take(data);
             self.state.waiting.fetch_sub(data.len() as u64, Ordering::Relaxed);
+            self.since += data.len() as u64;
             if self.is_full(event.at) {
                 self.lose_to_limit(1, data.len() as u64);
                 return false;
@@ -293,12 +304,13 @@ impl Writer {
         }
     }
 
-    /// Whether the recording or the disk has reached its limit; asked of the disk once a second at most.
+    /// Whether the recording or the disk has reached its limit; asked of the disk once a second, and more often when much
+    /// comes.
     fn is_full(&mut self, now: Timestamp) -> bool {
-        if self.looked.is_some_and(|at| at.elapsed() < Duration::from_secs(1)) {
+        if self.looked.is_some_and(|at| at.elapsed() < Duration::from_secs(1)) && self.since < LOOK {
             return self.full.is_some();
         }
-        self.looked = Some(Instant::now());
+        (self.looked, self.since) = (Some(Instant::now()), 0);
         let size = self.database.as_ref().map_or(0, Database::size);
         if size >= LARGEST / 2
             && self.thinned.is_none_or(|at| at.elapsed() > THIN)
@@ -314,7 +326,9 @@ impl Writer {
         let reason = if size >= LARGEST {
             Some("the recording has reached its largest size")
         } else {
-            is_short(&self.folder).then_some("the disk is nearly full: the room is left to the checkpoints")
+            // What waits is written twice: into the journal, and from there into the file.
+            let coming = 2 * (self.batch.weigh() as u64 + LOOK) + self.database.as_ref().map_or(0, Database::journal);
+            is_short_after(&self.folder, coming).then_some("the disk is nearly full: the room is left to the checkpoints")
         };
         if reason != self.full {
             let before = self.full.unwrap_or_default();

@@ -160,6 +160,9 @@ pub fn standing(session: &Session, alerts: &Alerts) -> Standing {
         let what = source.trouble.as_ref().map(Clean::as_str).unwrap_or_default();
         return Standing::new(Tone::Warning, &format!("{} cannot be read: {what}", source.name)).on(Screen::Log);
     }
+    if let Some(why) = &session.record.trouble {
+        return Standing::new(Tone::Warning, &format!("nothing is recorded at present: {why}"));
+    }
     match session.state() {
         RunState::Waiting => return waiting(session),
         RunState::Finished => return finished(session),

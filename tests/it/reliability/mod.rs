@@ -9,6 +9,7 @@ mod guards;
 mod hostile;
 mod input;
 mod line;
+mod record;
 pub mod seat;
 mod secrets;
 mod soak;
