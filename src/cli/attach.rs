@@ -209,8 +209,7 @@ impl Record {
         // Without a recording there is nothing to miss; one that is locked for its writer alone tells at the end.
         let Ok(database) = Database::open(&self.path) else { return Vec::new() };
         let gaps = database.gaps().unwrap_or_default();
-        let mut news: Vec<EventKind> =
-            gaps.iter().filter(|gap| !self.gaps.contains(gap)).map(Gap::told).collect();
+        let mut news: Vec<EventKind> = gaps.iter().filter(|gap| !self.gaps.contains(gap)).map(Gap::told).collect();
         let newest = database.number("SELECT at FROM event ORDER BY seq DESC LIMIT 1").ok().flatten();
         let silent = newest.map_or(0, |at| Timestamp::now().as_second() - (at / 1e6) as i64);
         if (silent > LATE) != self.late {

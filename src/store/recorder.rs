@@ -256,7 +256,10 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::model::{SourceId, gpu::{GpuReading, GpuSample}};
+    use crate::model::{
+        SourceId,
+        gpu::{GpuReading, GpuSample},
+    };
 
     fn at(n: i64) -> Timestamp {
         Timestamp::from_microsecond(1_700_000_000_000_000 + n * 250_000).unwrap()

@@ -2,7 +2,11 @@
 
 use std::{
     path::PathBuf,
-    sync::{Arc, PoisonError, atomic::Ordering, mpsc::{Receiver, RecvTimeoutError}},
+    sync::{
+        Arc, PoisonError,
+        atomic::Ordering,
+        mpsc::{Receiver, RecvTimeoutError},
+    },
     time::{Duration, Instant},
 };
 
@@ -227,7 +231,8 @@ impl Writer {
             self.gaps.lose(Why::Behind, Timestamp::now(), lost, bytes, BEHIND);
         }
         let waits = self.failed.as_ref().is_some_and(|failed| failed.tried.elapsed() < RETRY);
-        if (!waits || urgent || over) && !self.write(urgent || over, over) && over {
+        let taken = if waits && !urgent && !over { false } else { self.write(urgent || over, over) };
+        if over && !taken {
             let rest = self.batch.extent();
             let bytes = self.batch.take_out(&rest);
             self.gaps.lose(Why::Disk, Timestamp::now(), (rest.events + rest.points) as u64, bytes, "the disk failed");
@@ -289,13 +294,23 @@ impl Writer {
         if self.batch.weigh() <= KEEP {
             return;
         }
-        let half = Extent { events: self.batch.events.len().div_ceil(2), points: self.batch.points.len().div_ceil(2), ..Extent::default() };
+        let half = Extent {
+            events: self.batch.events.len().div_ceil(2),
+            points: self.batch.points.len().div_ceil(2),
+            ..Extent::default()
+        };
         let bytes = self.batch.take_out(&half);
         if let Some(failed) = &mut self.failed {
             failed.extent.events = failed.extent.events.saturating_sub(half.events);
             failed.extent.points = failed.extent.points.saturating_sub(half.points);
         }
-        self.gaps.lose(Why::Disk, Timestamp::now(), (half.events + half.points) as u64, bytes, "the disk does not take it");
+        self.gaps.lose(
+            Why::Disk,
+            Timestamp::now(),
+            (half.events + half.points) as u64,
+            bytes,
+            "the disk does not take it",
+        );
     }
 
     fn lose_to_limit(&mut self, events: u64, bytes: u64) {
@@ -328,7 +343,8 @@ impl Writer {
         } else {
             // What waits is written twice: into the journal, and from there into the file.
             let coming = 2 * (self.batch.weigh() as u64 + LOOK) + self.database.as_ref().map_or(0, Database::journal);
-            is_short_after(&self.folder, coming).then_some("the disk is nearly full: the room is left to the checkpoints")
+            is_short_after(&self.folder, coming)
+                .then_some("the disk is nearly full: the room is left to the checkpoints")
         };
         if reason != self.full {
             let before = self.full.unwrap_or_default();

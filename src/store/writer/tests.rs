@@ -158,7 +158,7 @@ fn a_full_recording_counts_what_it_leaves_out_in_one_row() {
     let folder = tempfile::tempdir().unwrap();
     let mut writer = writer(folder.path());
     let reason = "the recording has reached its largest size";
-    (writer.full, writer.looked) = (Some(reason), Some(Instant::now() + Duration::from_secs(60)));
+    (writer.full, writer.looked) = (Some(reason), Some(Instant::now() + Duration::from_mins(1)));
     let mut offset = 0;
     for n in 0..50 {
         offset = put(&mut writer, n, offset, 7);

@@ -128,6 +128,9 @@ fn what_is_told_is_recorded_before() {
     }
 }
 
+/// A page in a write-ahead log, with its head.
+const FRAME: usize = 4096 + 24;
+
 /// A recording of batches of two events and two points each, as a kill would leave it: with its write-ahead log.
 fn unfinished(folder: &Path) -> (PathBuf, Vec<Event>) {
     let path = folder.join("run.sqlite");
@@ -189,7 +192,6 @@ fn a_cut_journal_gives_the_recording_up_to_a_moment() {
     assert!(reached.len() > 5 && reached.contains(&80) == (wal.len() % step == 0), "{reached:?}");
     let mut dice = Dice(11);
     // Pages that never reached the disk, in any order: the file system writes as it likes.
-    const FRAME: usize = 4096 + 24;
     let states = count(40, 1500);
     for _ in 0..states {
         let mut broken = wal.clone();
@@ -237,7 +239,7 @@ fn a_disk_that_refuses_costs_the_recording_alone() {
             .output()
             .unwrap();
         assert_eq!(output.status.code(), Some(5), "{what}");
-        assert_eq!(output.stdout.iter().filter(|b| **b == b'\n').count(), 4, "{what}");
+        assert_eq!(String::from_utf8_lossy(&output.stdout).lines().count(), 4, "{what}");
         let said = String::from_utf8_lossy(&output.stderr);
         let told = said.contains("not record");
         let kept = Database::open(&recording(state.path())).and_then(|db| Ok((db.events()?, db.gaps()?)));
@@ -250,11 +252,8 @@ fn a_disk_that_refuses_costs_the_recording_alone() {
         cases += 1;
         whole
     };
-    let places: Vec<String> = if count(0, 1) == 1 {
-        (1..=100).map(|n| n.to_string()).collect()
-    } else {
-        vec!["9".into()]
-    };
+    let places: Vec<String> =
+        if count(0, 1) == 1 { (1..=100).map(|n| n.to_string()).collect() } else { vec!["9".into()] };
     for call in calls {
         for (n, error) in errors.into_iter().enumerate() {
             for place in &places {
@@ -338,7 +337,8 @@ fn no_write_ahead_log_where_hosts_share_files() {
     for (magic, is_shared) in shared.iter().map(|m| (m, true)).chain(local.iter().map(|m| (m, false))) {
         let state = tempfile::tempdir().unwrap();
         let seen = state.path().join("seen");
-        let script = format!("echo \"{{'loss': 2.5}}\"; sleep 0.1; ls {}/runs/* > {}", state.path().display(), seen.display());
+        let script =
+            format!("echo \"{{'loss': 2.5}}\"; sleep 0.1; ls {}/runs/* > {}", state.path().display(), seen.display());
         let status = oomph(state.path())
             .env("OOMPH_TEST_FILE_SYSTEM", magic)
             .args(["run", "--no-gpu", "--", "sh", "-c", &script])
@@ -354,7 +354,11 @@ fn no_write_ahead_log_where_hosts_share_files() {
         assert_eq!(fs::read(&path).unwrap()[18], if is_shared { 1 } else { 2 }, "{magic}");
         assert!(is_whole(&path));
     }
-    tell(&format!("D5: {} shared file systems without a write-ahead log, {} local ones with", shared.len(), local.len()));
+    tell(&format!(
+        "D5: {} shared file systems without a write-ahead log, {} local ones with",
+        shared.len(),
+        local.len()
+    ));
 }
 
 /// D6: one writes, the others only read, and both may go on at once.
@@ -366,13 +370,12 @@ fn a_recording_has_one_writer_and_any_number_of_readers() {
         "i=0; while [ ! -e {} ]; do i=$((i+1)); echo \"{{'loss': $i.5, 'epoch': 0.1}}\"; sleep 0.01; done",
         stop.display()
     );
-    let mut run = oomph(state.path())
-        .args(["run", "--no-gpu", "--", "sh", "-c", &script])
-        .stdout(Stdio::null())
-        .spawn()
-        .unwrap();
+    let mut run =
+        oomph(state.path()).args(["run", "--no-gpu", "--", "sh", "-c", &script]).stdout(Stdio::null()).spawn().unwrap();
     let path = recording(state.path());
-    until("there is something in it", || Database::open(&path).is_ok_and(|db| db.events().is_ok_and(|e| !e.is_empty())));
+    until("there is something in it", || {
+        Database::open(&path).is_ok_and(|db| db.events().is_ok_and(|e| !e.is_empty()))
+    });
     assert!(matches!(Recorder::start(&path), Err(StoreError::Io { .. })), "a second writer is refused");
     let reader = Database::open(&path).unwrap();
     assert!(reader.change("DELETE FROM event", []).is_err(), "a reader only reads");
@@ -403,7 +406,7 @@ fn a_recording_has_one_writer_and_any_number_of_readers() {
     assert!(run.wait().unwrap().success());
     assert!(is_whole(&path));
     let database = Database::open(&path).unwrap();
-    let lines = fs::read(path.with_file_name("output.log")).unwrap().iter().filter(|b| **b == b'\n').count();
+    let lines = fs::read_to_string(path.with_file_name("output.log")).unwrap().lines().count();
     assert_eq!(database.number("SELECT count(*) FROM point WHERE key = 'loss'").unwrap(), Some(lines as f64));
     tell(&format!("D6: 7 readers read {read} times beside the writer, {lines} points all there"));
 }
@@ -448,7 +451,9 @@ fn older_recordings_are_read_and_newer_ones_refused() {
     let path = place("20261124-113159-1");
     rusqlite::Connection::open(&path)
         .unwrap()
-        .execute_batch(&fs::read_to_string(tests.join("schema-2.sql")).unwrap().replace("user_version = 2", "user_version = 3"))
+        .execute_batch(
+            &fs::read_to_string(tests.join("schema-2.sql")).unwrap().replace("user_version = 2", "user_version = 3"),
+        )
         .unwrap();
     let before = fs::read(&path).unwrap();
     let output = oomph(state.path()).args(["replay", "20261124-113159-1", "--once"]).output().unwrap();
