@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use crate::{
-    diagnose::fixes,
+    diagnose::{fixes, spelling},
     model::{
         Bytes, Clean,
         failure::{Diagnosis, Failure, Fix, Memory, PhaseId, Verdict},
@@ -111,9 +111,21 @@ fn one(out: &mut String, f: &Failure, knobs: &Knobs, width: usize, paint: Paint)
         );
     }
     plan(out, f, knobs, width, paint);
-    let _ = writeln!(out, "\n{}", paint.bold("What to change"));
-    let told = |fix: &&Fix| fix.id != "other" || !fix.commands.is_empty();
-    for (nth, fix) in f.fixes.iter().filter(told).take(5).enumerate() {
+    let planned = f.plan.as_ref().is_some_and(|p| p.predicted_peak_bytes.is_some());
+    let heading = if planned { "What each change would do alone" } else { "What to change" };
+    let _ = writeln!(out, "\n{}", paint.bold(heading));
+    let told = |fix: &&Fix| {
+        let nothing = fix.predicted_peak_bytes.is_some() && fix.saves_bytes == Some(0) && fix.verdict != Verdict::Fits;
+        !nothing && (fix.id != "other" || !fix.commands.is_empty())
+    };
+    let mut fixes: Vec<&Fix> = f.fixes.iter().filter(told).collect();
+    // The plan's own first, then what is enough by itself.
+    fixes.sort_by_key(|fix| {
+        let of_plan = f.plan.as_ref().filter(|_| planned && !fix.changes.is_empty());
+        let of_plan = of_plan.is_some_and(|p| fix.changes.iter().all(|c| p.changes.contains_key(c.knob.as_str())));
+        (!of_plan, planned && !matches!(fix.verdict, Verdict::Fits | Verdict::Tight))
+    });
+    for (nth, fix) in fixes.into_iter().take(5).enumerate() {
         list(out, nth + 1, fix, knobs, width, paint);
     }
 }
@@ -186,13 +198,27 @@ pub fn plan(out: &mut String, f: &Failure, knobs: &Knobs, width: usize, paint: P
         return;
     };
     let _ = writeln!(out, "\n{} {}", paint.bold("The plan:"), paint.good(verdict_words(plan.verdict)));
-    for (knob, value) in &plan.changes {
-        let from = knob
-            .parse::<Knob>()
-            .ok()
-            .and_then(|k| knobs.value(k).cloned())
-            .map_or(String::new(), |v| format!(" (was {v})"));
-        let _ = writeln!(out, "  {}{}", paint.bold(&format!("{knob}: {value}")), paint.dim(&from));
+    match &plan.config_patch {
+        Some(patch) => {
+            let place = spelling::file(knobs).map_or("the configuration".into(), |name| name.to_string());
+            let _ = writeln!(out, "  in {place}:");
+            for line in patch.lines() {
+                let (sign, setting) = line.split_at(1);
+                let paint = if sign == "-" { paint.dim(setting) } else { paint.bold(setting) };
+                let _ = writeln!(out, "    {sign} {paint}");
+            }
+        }
+        None => {
+            for (knob, value) in &plan.changes {
+                let from = knob.parse::<Knob>().ok().and_then(|k| knobs.value(k).cloned());
+                let from = from.map_or(String::new(), |v| format!(" (was {v})"));
+                let _ = writeln!(out, "  {}{}", paint.bold(&format!("{knob}: {value}")), paint.dim(&from));
+            }
+        }
+    }
+    if let Some(command) = &plan.command {
+        let lead = if plan.config_patch.is_some() { "or" } else { "that is," };
+        wrap(out, "  ", &format!("{lead} on the command line: {command}"), width, 4);
     }
     wrap(out, "  ", plan.note.as_str(), width, 2);
 }

@@ -126,19 +126,70 @@ pub fn command(knobs: &Knobs, changes: &[(Knob, Value)]) -> Option<Clean> {
     (!typed.is_empty()).then(|| Clean::new(&typed.join(" ")))
 }
 
+/// The configuration file that the settings came from.
+pub fn file(knobs: &Knobs) -> Option<Clean> {
+    knobs.iter().find_map(|(_, setting)| match &setting.origin {
+        Origin::Config(name) => Some(name.clone()),
+        _ => None,
+    })
+}
+
+/// How a kind of file writes one setting.
+#[derive(Clone, Copy)]
+enum Form {
+    Yaml,
+    Json,
+    Python,
+}
+
+impl Form {
+    fn of(name: &str) -> Self {
+        match std::path::Path::new(name).extension().and_then(|e| e.to_str()) {
+            Some("py") => Self::Python,
+            Some("json") => Self::Json,
+            _ => Self::Yaml,
+        }
+    }
+
+    fn line(self, name: &str, value: &str) -> String {
+        let bare = value.parse::<f64>().is_ok() || matches!(value, "true" | "false");
+        match (self, bare) {
+            (Self::Yaml, _) => format!("{name}: {value}"),
+            (Self::Json, true) => format!("\"{name}\": {value},"),
+            (Self::Json, false) => format!("\"{name}\": \"{value}\","),
+            (Self::Python, true) => {
+                let value = match value {
+                    "true" => "True",
+                    "false" => "False",
+                    number => number,
+                };
+                format!("{name}={value},")
+            }
+            (Self::Python, false) => format!("{name}=\"{value}\","),
+        }
+    }
+}
+
 /// The changes as lines to take out of a configuration file and to put in; `None` where not all of them stand in one.
 pub fn patch(knobs: &Knobs, changes: &[(Knob, Value)]) -> Option<String> {
     let (_, settings) = environment(changes);
     let trainer = trainer(knobs)?;
+    let form = Form::of(file(knobs).as_ref().map_or("", Clean::as_str));
     let mut lines = String::new();
     for (knob, value) in settings {
+        // In a script these are not arguments of the trainer's configuration but objects of their own.
+        let apart = matches!(knob, Knob::LoraRank | Knob::LoraTargetModules | Knob::Quantization)
+            || trainer == "trl" && matches!(knob, Knob::Dtype | Knob::Attention);
+        if matches!(form, Form::Python) && apart {
+            return None;
+        }
         // What the file does not say cannot be taken out of it.
         let before = knobs.setting(*knob).filter(|s| !matches!(s.origin, Origin::Default(_) | Origin::Assumed(_)));
         if let Some((name, old)) = before.and_then(|b| words(&trainer, *knob, &b.value)?.pop()) {
-            let _ = writeln!(lines, "-{name}: {old}");
+            let _ = writeln!(lines, "-{}", form.line(name, &old));
         }
         for (name, new) in words(&trainer, *knob, value)? {
-            let _ = writeln!(lines, "+{name}: {new}");
+            let _ = writeln!(lines, "+{}", form.line(name, &new));
         }
     }
     (!lines.is_empty()).then_some(lines)
@@ -188,5 +239,14 @@ mod tests {
             [(Knob::PerDeviceTrainBatchSize, Value::Int(4)), (Knob::GradientAccumulationSteps, Value::Int(2))];
         let want = "-micro_batch_size: 8\n+micro_batch_size: 4\n+gradient_accumulation_steps: 2\n";
         assert_eq!(patch(&knobs, &changes).as_deref(), Some(want));
+        let python = "-micro_batch_size=8,\n+micro_batch_size=4,\n";
+        knobs.put(Knob::PerDeviceTrainBatchSize, Value::Int(8), Origin::Config("a.py".into()));
+        assert_eq!(patch(&knobs, &changes[..1]).as_deref(), Some(python));
+        knobs.put(Knob::Trainer, Value::Text("trl".into()), Origin::Set);
+        knobs.put(Knob::PerDeviceTrainBatchSize, Value::Int(8), Origin::Config("a.json".into()));
+        let json = "+\"optim\": \"adamw_8bit\",\n+\"gradient_checkpointing\": true,\n";
+        let changes =
+            [(Knob::Optimizer, Value::Text("adamw_8bit".into())), (Knob::GradientCheckpointing, Value::Bool(true))];
+        assert_eq!(patch(&knobs, &changes).as_deref(), Some(json));
     }
 }
