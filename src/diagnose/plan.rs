@@ -67,7 +67,8 @@ pub fn plan(case: &Case<'_>, model: Option<&Architecture>, found: &mut [Fix]) ->
         changes.insert(knob.as_str(), value.clone());
     }
     let (after, verdict) = used(&model, &knobs, &limit);
-    let mut note = format!("predicted {} of {}", Bytes(after as u64), Bytes(limit.bytes as u64));
+    let (now, then, of) = (Bytes(before as u64), Bytes(after as u64), Bytes(limit.bytes as u64));
+    let mut note = format!("predicted {then} of {of}; {now} as it is");
     if (limit.correction - 1.0).abs() > 0.001 {
         let _ = write!(note, ", times {:.2} for what the message measured", limit.correction);
     }

@@ -24,6 +24,7 @@ mod mixed_sources;
 mod nuisances;
 mod panels;
 mod properties;
+mod readme;
 mod recording;
 mod reliability;
 mod replay;
