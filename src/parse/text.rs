@@ -26,6 +26,8 @@ static ANSI: LazyLock<Regex> = LazyLock::new(|| {
 static TAGS: LazyLock<Regex> = LazyLock::new(|| {
     pattern::ascii(r"</?(?:span|code|pre|b|i|em|strong|p|div|br|font|a)\b[^>]{0,200}>").expect("tested")
 });
+/// A mark of bold text.
+static BOLD: LazyLock<Regex> = LazyLock::new(|| pattern::ascii(r"(?<before>^\s*|[^(,*\s]\s*)\*\*").expect("tested"));
 static NUMBERED: LazyLock<Regex> =
     LazyLock::new(|| pattern::ascii(r"^\s*(\d{1,5})(?:[.)\]:]\s+|\s{2,}|\]\s*|\s*$)").expect("tested"));
 static NUMBERED_BARE: LazyLock<Regex> = LazyLock::new(|| pattern::ascii(r"^\s*(\d{1,5})(?: |$)").expect("tested"));
@@ -251,11 +253,22 @@ fn unmark(text: &str) -> String {
             text = inside.to_string();
         }
     }
-    if text.contains("**") || text.contains('`') {
-        text = text.replace("**", "").replace('`', "");
+    if text.contains("**") {
+        // Python's `**kwargs` is no Markdown.
+        text = BOLD.replace_all(&text, "$before").into_owned();
+    }
+    if text.contains('`') {
+        text = text.replace('`', "");
     }
     text
 }
+
+/// Stands for a backslash that begins no escape.
+const KEPT: &str = "\u{1}";
+/// A path of Windows: in quotes it may have blanks.
+static WINDOWS: LazyLock<Regex> = LazyLock::new(|| {
+    pattern::ascii(r#""[A-Za-z]:\\[^"]{1,400}"|\b[A-Za-z]:\\[^\s"'<>|*?]{1,400}"#).expect("tested")
+});
 
 /// A traceback or message folded onto one line by JSON is unfolded; literal `\n`, `\"`, `\u003e` are read.
 fn unfold(text: &str) -> Vec<String> {
@@ -263,8 +276,12 @@ fn unfold(text: &str) -> Vec<String> {
     if !text.contains("\\n") {
         return vec![text.clone()];
     }
+    // `C:\\env\\torch\\nn` is a path, and so is `C:\env\torch\nn` where nothing was escaped.
+    let text = text.replace("\\\\", KEPT);
+    let text = WINDOWS.replace_all(&text, |path: &regex::Captures<'_>| path[0].replace('\\', KEPT));
     text.split("\\n")
-        .map(|part| part.replace("\\\"", "\"").replace("\\t", " ").trim_end_matches('\\').to_string())
+        .map(|part| part.replace("\\\"", "\"").replace("\\t", " ").replace(KEPT, "\\"))
+        .map(|part| part.trim_end_matches('\\').to_string())
         .collect()
 }
 

@@ -12,9 +12,10 @@ static FRAME: LazyLock<Regex> = LazyLock::new(|| {
     pattern::ascii(r#"(?i)File ['"]?(?<file>[^'",]+)['"]?, line (?<line>\d+)(?:, in (?<function>[^\s].*?))?\s*$"#)
         .expect("tested")
 });
-/// IPython's form: `/path/file.py in function(args)` and `File /path/file.py:12, in function(args)`.
+/// IPython's form: `/path/file.py in function(args)`, `File /path/file.py:12, in function(args)`, and with the link that
+/// Colab makes of the file.
 static IPYTHON: LazyLock<Regex> = LazyLock::new(|| {
-    pattern::ascii(r"^\s*(?:File )?(?<file>(?:[~/<]|[A-Z]:\\)\S*?\.py)(?::(?<line>\d+))?,? in (?<function>[\w.<>]+)")
+    pattern::ascii(r"^\s*(?:File )?\[?(?<file>(?:[~/<]|[A-Z]:\\)\S*?(?:\.py|>))(?::(?<line>\d+))?(?:\]\(\S*?\))?,? in (?<function>[\w.<>]+)")
         .expect("tested")
 });
 static CARETS: LazyLock<Regex> = LazyLock::new(|| pattern::ascii(r"^[\s|]*[\^~]+[\s\^~]*$").expect("tested"));
@@ -26,6 +27,12 @@ static ERROR: LazyLock<Regex> =
 /// `forward` in the next row.
 static RICH: LazyLock<Regex> = LazyLock::new(|| {
     pattern::ascii(r"^\s*(?<file>(?:[~/]|[A-Z]:\\)\S*?\.py):(?<line>\d+) in (?<function>[\w.<>]+)\s*$").expect("tested")
+});
+static BOXED: LazyLock<Regex> = LazyLock::new(|| pattern::ascii(r"^\s*(?:[/~]|[A-Z]:\\)").expect("tested"));
+/// A statement of Python that calls something.
+static CALL: LazyLock<Regex> = LazyLock::new(|| {
+    pattern::ascii(r"^\s*(?:(?:return|await|with|yield) +)?(?:[\w.,\[\] ]{1,60}= *)?[A-Za-z_][\w.\[\]]*\((?:.{0,200}[(),])?\s*$")
+        .expect("tested")
 });
 /// The line that a notebook or rich points at: `❱ 830 │ logits = …`, `---> 12 model = …`.
 static POINTED: LazyLock<Regex> =
@@ -41,7 +48,7 @@ pub fn frames(lines: &[TextLine]) -> Vec<Frame> {
         let head = FRAME.captures(&line.text).or_else(|| IPYTHON.captures(&line.text));
         let (c, after) = match head {
             Some(c) => (c, nth + 1),
-            None if line.text.trim_start().starts_with(['/', '~']) => {
+            None if BOXED.is_match(&line.text) => {
                 let Some(next) = lines.get(nth + 1) else { continue };
                 let (row, rest) = (line.text.trim_end(), next.text.trim());
                 let gap = if row.ends_with(" in") || rest.starts_with("in ") { " " } else { "" };
@@ -75,6 +82,12 @@ pub fn frames(lines: &[TextLine]) -> Vec<Frame> {
         });
     }
     found
+}
+
+/// Quoted statements that stand there without the head of a frame.
+pub fn bare(lines: &[TextLine]) -> Vec<Frame> {
+    let calls = lines.iter().filter(|l| CALL.is_match(&l.text));
+    calls.map(|l| Frame { line: l.number, code: Clean::new(l.text.trim()), ..Frame::default() }).collect()
 }
 
 #[cfg(test)]

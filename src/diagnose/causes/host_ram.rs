@@ -36,6 +36,16 @@ pub(super) fn check(case: &Case<'_>) -> Verdict {
             vec![message(case)],
             "the process was killed by SIGKILL: most likely the kernel, because the host's memory ran out (dmesg would prove it)",
         ),
+        "ray.worker_died" => found(
+            0.5,
+            vec![message(case)],
+            "a worker was gone and Ray does not know why: the kernel's killer is the likeliest (dmesg would prove it); a crash looks the same",
+        ),
+        "windows.pagefile" => found(
+            0.95,
+            vec![message(case)],
+            "Windows has no memory left to promise: the machine's memory and its page file are used up; the card has no part in it",
+        ),
         "tf.pinned_host" => found(
             0.95,
             vec![message(case)],

@@ -15,7 +15,7 @@
 
 use crate::model::{
     Bytes,
-    failure::{Evidence, PhaseId},
+    failure::{Evidence, Memory, PhaseId},
     knobs::Knob,
 };
 
@@ -40,7 +40,7 @@ pub(super) fn check(case: &Case<'_>) -> Verdict {
         let summary = format!("{} at once are more than the card has", Bytes(requested));
         return found(0.95, vec![message(case)], summary);
     }
-    if k == "ggml.cuda_alloc" && loading {
+    if k.starts_with("ggml.") && case.incident.memory == Memory::Gpu && loading {
         return found(0.9, vec![message(case)], "the weights alone do not fit");
     }
     if k.starts_with("jax.") {

@@ -23,10 +23,13 @@ pub(super) fn choose(case: &Case<'_>, causes: &[Cause]) -> Vec<&'static str> {
         i.phase.id == PhaseId::Dataloader || i.context.iter().any(|l| l.text.as_str().contains("DataLoader"));
     match i.memory {
         Memory::None => return Vec::new(),
-        Memory::Host if dataloader => return vec!["reduce_dataloader_workers", "more_host_ram", "other"],
-        Memory::Host if i.phase.id == PhaseId::ModelLoad => {
-            return vec!["more_host_ram", "cpu_offload", "reduce_dataloader_workers", "other"];
+        Memory::Host if kind == "windows.pagefile" => {
+            return vec!["other", "reduce_dataloader_workers", "more_host_ram"];
         }
+        Memory::Host if kind == "ggml.host_alloc" => return vec!["other", "more_host_ram", "lower_max_model_len"],
+        Memory::Host if dataloader => return vec!["reduce_dataloader_workers", "more_host_ram", "other"],
+        // Each process of the host holds the weights while it loads them.
+        Memory::Host if i.phase.id == PhaseId::ModelLoad => return vec!["more_host_ram", "other"],
         Memory::Host => return vec!["more_host_ram", "reduce_dataloader_workers", "reduce_batch", "other"],
         Memory::Shm => return vec!["raise_shm", "reduce_dataloader_workers", "other"],
         Memory::Gpu => {}
@@ -36,10 +39,11 @@ pub(super) fn choose(case: &Case<'_>, causes: &[Cause]) -> Vec<&'static str> {
         "vllm.startup.free_below_util" => vec!["kill_other_process", "lower_gpu_memory_utilization", "other"],
         "vllm.startup.sampler" => vec!["other", "lower_gpu_memory_utilization", "more_gpus"],
         "vllm.cumem" => vec!["lower_gpu_memory_utilization", "vllm_sleep", "reduce_batch", "cpu_offload"],
-        "vllm.kv.no_blocks" | "sglang.mem_fraction" | "ggml.cuda_alloc" => {
+        "vllm.kv.no_blocks" | "sglang.mem_fraction" | "ggml.cuda_alloc" | "ggml.device_alloc" => {
             vec!["other", "lower_max_model_len", "more_gpus"]
         }
         "flashinfer.workspace" => vec!["other", "reduce_batch"],
+        "metal.out_of_memory" => vec!["reduce_batch", "reduce_seq_len", "grad_checkpointing", "other", "qlora"],
         _ if kind.starts_with("jax.") => vec!["reduce_batch", "other", "more_gpus"],
         _ if kind.starts_with("tf.") => vec!["reduce_batch", "reduce_seq_len", "other"],
         _ => match first {

@@ -138,7 +138,8 @@ fn fix(case: &Case<'_>, spec: &'static Spec) -> Fix {
         .collect();
     let pids = case.incident.other_processes.iter().map(|p| p.pid.to_string()).collect::<Vec<_>>().join(",");
     let of_pids = |c: &&str| Clean::new(&if pids.is_empty() { (*c).to_string() } else { c.replace("PID", &pids) });
-    let mut commands: Vec<Clean> = spec.commands.iter().map(of_pids).collect();
+    let belongs = |c: &&&str| spec.id != "more_host_ram" || more_host_ram::belongs(case, c);
+    let mut commands: Vec<Clean> = spec.commands.iter().filter(belongs).map(of_pids).collect();
     if spec.id == "other" {
         commands.extend(other::asked(case).map(Clean::new));
     }

@@ -12,7 +12,7 @@
 //! ## When not
 //! memory grows with every step: then it only takes longer
 
-use super::{NOTHING, Spec};
+use super::{Case, NOTHING, Spec};
 
 pub(super) const SPEC: Spec = Spec {
     id: "more_host_ram",
@@ -25,3 +25,15 @@ pub(super) const SPEC: Spec = Spec {
     ],
     ..NOTHING
 };
+
+/// Whether a command is of the place that the job ran in, as far as the message tells it.
+pub(super) fn belongs(case: &Case<'_>, command: &str) -> bool {
+    match case.incident.kind.as_str() {
+        "slurm.oom_kill" => command.starts_with("Slurm"),
+        "k8s.oomkilled" => command.starts_with("Kubernetes"),
+        // The kernel's own line proves it already.
+        "linux.oom_killer" | "linux.memcg_oom" => !command.starts_with("dmesg"),
+        "windows.pagefile" | "notebook.ram" => false,
+        _ => true,
+    }
+}

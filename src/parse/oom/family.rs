@@ -38,6 +38,13 @@ const FILES: &[(&str, &str)] = &[
     ("cudnn", include_str!("families/cudnn.toml")),
     ("cupy", include_str!("families/cupy.toml")),
     ("device_assert", include_str!("families/device_assert.toml")),
+    ("ascend", include_str!("families/ascend.toml")),
+    ("pagefile", include_str!("families/pagefile.toml")),
+    ("notebook", include_str!("families/notebook.toml")),
+    ("metal", include_str!("families/metal.toml")),
+    ("metal_busy", include_str!("families/metal_busy.toml")),
+    ("ggml_vulkan", include_str!("families/ggml_vulkan.toml")),
+    ("ggml_host", include_str!("families/ggml_host.toml")),
     ("ggml_old", include_str!("families/ggml_old.toml")),
     ("mxnet", include_str!("families/mxnet.toml")),
     ("ggml", include_str!("families/ggml.toml")),
@@ -51,6 +58,7 @@ const FILES: &[(&str, &str)] = &[
     ("paddle", include_str!("families/paddle.toml")),
     ("pinned", include_str!("families/pinned.toml")),
     ("sglang", include_str!("families/sglang.toml")),
+    ("tf_dst", include_str!("families/tf_dst.toml")),
     ("tf", include_str!("families/tf.toml")),
     ("triton", include_str!("families/triton.toml")),
     ("vllm_blocks", include_str!("families/vllm_blocks.toml")),
@@ -59,11 +67,13 @@ const FILES: &[(&str, &str)] = &[
     ("vllm_need", include_str!("families/vllm_need.toml")),
     ("vllm_sgl_fi", include_str!("families/vllm_sgl_fi.toml")),
     ("xpu", include_str!("families/xpu.toml")),
+    ("xpu_driver", include_str!("families/xpu_driver.toml")),
     ("comfyui", include_str!("families/comfyui.toml")),
     ("bus", include_str!("families/bus.toml")),
     ("bare", include_str!("families/bare.toml")),
     ("driver", include_str!("families/driver.toml")),
     ("python", include_str!("families/python.toml")),
+    ("ray_died", include_str!("families/ray_died.toml")),
     ("killed", include_str!("families/killed.toml")),
     ("disk", include_str!("families/disk.toml")),
     ("segfault", include_str!("families/segfault.toml")),
@@ -72,16 +82,18 @@ const FILES: &[(&str, &str)] = &[
 /// Kinds that are told by more than one pattern.
 const KINDS: &str = include_str!("kinds.toml");
 
-/// What a pattern's groups may be called; a pattern with two shapes has them twice, the second time with a 2.
+/// What a pattern's groups may be called; a pattern with several shapes has them again with a 2, 3 or 4.
 const GROUPS: &[&str] = &[
     "device",
     "requested",
     "requested_bytes",
     "capacity",
+    "capacity_bytes",
     "capacity_gib",
     "in_use",
     "in_use_gib",
     "free",
+    "free_bytes",
     "free_gib",
     "allocated",
     "allocated_bytes",
@@ -247,7 +259,7 @@ const SHORTEST: usize = 4;
 pub fn read(text: &str) -> Result<Family, String> {
     let family = parse(text)?;
     for name in compile(&family.source)?.capture_names().flatten() {
-        if !GROUPS.contains(&name) && !GROUPS.contains(&name.trim_end_matches('2')) {
+        if !GROUPS.contains(&name) && !GROUPS.contains(&name.trim_end_matches(['2', '3', '4'])) {
             return Err(format!("pattern: no figure is called {name}; known are {}", GROUPS.join(", ")));
         }
     }

@@ -45,6 +45,11 @@ pub fn fold(all: Vec<Incident>) -> Vec<Incident> {
     }
     unwrap_wrapped(&mut out);
     one_of_several(&mut out);
+    // Ray guesses at the kernel; a crash that says what it is needs no guess.
+    let crash = |i: &Incident| !i.is_oom && i.kind.as_str() != "notoom.nccl_timeout";
+    if out.iter().any(crash) {
+        out.retain(|i| i.kind.as_str() != "ray.worker_died");
+    }
     if out.iter().any(|i| i.is_oom) {
         // What is no lack of memory beside one that is: its echo.
         let echoes: Vec<Evidence> = out
@@ -63,7 +68,7 @@ pub fn fold(all: Vec<Incident>) -> Vec<Incident> {
         }
         // A bare kill beside a precise message says nothing more.
         let precise = |i: &Incident| match i.kind.as_str() {
-            "shell.killed" | "elastic.sigkill" | "deepspeed.sigkill" | "torch.cuda.bare" => false,
+            "shell.killed" | "elastic.sigkill" | "deepspeed.sigkill" | "torch.cuda.bare" | "ray.worker_died" => false,
             "python.memory_error" => i.numbers.requested_bytes.is_some(),
             _ => true,
         };

@@ -36,6 +36,9 @@ static MENTION: LazyLock<Regex> = LazyLock::new(|| {
     )
     .expect("tested")
 });
+/// An error that somebody pasted behind the sign of a comment.
+static COMMENTED: LazyLock<Regex> =
+    LazyLock::new(|| pattern::ascii(r"^\s*#+\s*[\w.]*(?:Error|Exception): ").expect("tested"));
 static ECHO: LazyLock<Regex> = LazyLock::new(|| {
     pattern::ascii(r"Connection closed by peer|Watchdog caught collective operation timeout|closing signal SIGTERM|Killing subprocess|ncclUnhandledCudaError|NCCL error|Broken pipe|failed \(exitcode: 1\)|RayActorError|ChildFailedError|exits with return code = 1\b")
         .expect("tested")
@@ -126,7 +129,7 @@ fn at(families: &Families, source: &Clean, lines: &[TextLine], nth: usize) -> (O
     if let Some(found) = by_family(families.own().iter(), source, lines, nth) {
         return found;
     }
-    if MENTION.is_match(&line.text) {
+    if MENTION.is_match(&line.text) && !COMMENTED.is_match(&line.text) {
         return (None, 1);
     }
     let lower = line.text.to_ascii_lowercase();
@@ -296,8 +299,8 @@ fn joined(lines: &[TextLine], nth: usize) -> Vec<(String, usize)> {
 fn from_family(family: &Family, c: &regex::Captures<'_>, rest: &str, open: bool) -> Incident {
     let end = c.get(0).map_or(0, |m| m.start()) + rest.trim_end().len();
     let whole = |m: &regex::Match<'_>| !(open && m.end() == end && m.as_str().ends_with(|c: char| c.is_ascii_digit()));
-    // A pattern with two shapes has its groups twice: `device` and `device2`.
-    let either = |name: &str| c.name(name).or_else(|| c.name(&format!("{name}2")));
+    // A pattern with several shapes has its groups again: `device` and `device2`.
+    let either = |name: &str| c.name(name).or_else(|| (2..=4).find_map(|nth| c.name(&format!("{name}{nth}"))));
     let text = |name: &str| either(name).filter(whole).map(|m| m.as_str());
     let sized = |name: &str| text(name).and_then(size::read);
     let plain = |name: &str| text(name).and_then(size::plain);
@@ -328,9 +331,9 @@ fn from_family(family: &Family, c: &regex::Captures<'_>, rest: &str, open: bool)
         device: text("device").and_then(|d| d.parse().ok()),
         numbers: Numbers {
             requested_bytes: plain("requested_bytes").or(sized("requested")),
-            capacity_bytes: sized("capacity").or(gib("capacity_gib")),
+            capacity_bytes: sized("capacity").or(gib("capacity_gib")).or(plain("capacity_bytes")),
             in_use_bytes: sized("in_use").or(gib("in_use_gib")),
-            free_bytes: sized("free").or(gib("free_gib")),
+            free_bytes: sized("free").or(gib("free_gib")).or(plain("free_bytes")),
             allocated_bytes: sized("allocated").or(plain("allocated_bytes")),
             allowed_bytes: sized("allowed").or(plain("allowed_bytes")),
             ..Numbers::default()
@@ -378,6 +381,10 @@ fn surround(incident: &mut Incident, source: &Clean, lines: &[TextLine], nth: us
             frames = traceback::frames(&following);
         }
     }
+    if frames.is_empty() && continues {
+        // Often only the line that failed is pasted, without its frame.
+        frames = traceback::bare(before.get(before.len().saturating_sub(2)..).unwrap_or_default());
+    }
     if incident.phase.id == PhaseId::Unknown {
         incident.phase = phase::phase(&frames);
     }
@@ -409,11 +416,19 @@ fn phase_of_kind(incident: &Incident) -> Phase {
         "shm.bus_error" | "shm.unable_to_write" => PhaseId::Dataloader,
         _ if text.to_ascii_lowercase().contains("dataloader worker") => PhaseId::Dataloader,
         "notoom.nccl_timeout" | "shm.nccl" | "nccl.oom" => PhaseId::DdpFsdpComm,
-        "ggml.cuda_alloc" => {
+        "ggml.cuda_alloc" | "ggml.device_alloc" | "ggml.host_alloc" => {
             // A wrap may have parted the word.
             let around: String = incident.context.iter().map(|e| e.text.as_str()).collect();
-            let kv = ["kv_cache", "KV", "kv cache"].iter().any(|w| around.contains(w));
-            if kv { PhaseId::KvCacheInit } else { PhaseId::ModelLoad }
+            let says = |words: &[&str]| words.iter().any(|w| around.contains(w));
+            if says(&["kv_cache", "KV", "kv cache"]) {
+                PhaseId::KvCacheInit
+            } else if incident.kind.as_str() == "ggml.cuda_alloc" || says(&["load_tensors", "alloc_tensor_range"]) {
+                PhaseId::ModelLoad
+            } else if says(&["compute buffers", "compute pp buffers", "gallocr"]) {
+                PhaseId::KvCacheInit
+            } else {
+                PhaseId::Unknown
+            }
         }
         _ => {
             let dataloader =

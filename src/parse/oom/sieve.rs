@@ -12,9 +12,9 @@ use super::Families;
 /// search is twice as fast up to 32 of them.
 #[rustfmt::skip]
 const CORES: &[&str] = &[
-    "emory", "EMORY", "lloc", "LLOC", "illed", "xitcod", "xit code", "ith code", "on-zero ex", "de = -9", "oom-k", "oom_k",
+    "emory", "EMORY", "lloc", "LLOC", "illed", "xitcod", "xit code", "ith code", "on-zero ex", "de = -9", "kill",
     "OOM w", "SIGKI", "esour", "UBLAS_", "uDNN", "evice-s", "llegal", "ault by", "egmentat", "atchdo", "uota e", "pace l",
-    "/torch_", "hm/nccl-",
+    "/torch_", "hm/nccl-", "ror 1455", "ble RAM", "F_RESO", "kIOGPU", "Dst te",
 ];
 /// What a banner of settings holds that may stand anywhere in a log, such as after a restart.
 const BANNERS: &[&str] = &["unning training", "ize per device"];
