@@ -266,9 +266,8 @@ fn unmark(text: &str) -> String {
 /// Stands for a backslash that begins no escape.
 const KEPT: &str = "\u{1}";
 /// A path of Windows: in quotes it may have blanks.
-static WINDOWS: LazyLock<Regex> = LazyLock::new(|| {
-    pattern::ascii(r#""[A-Za-z]:\\[^"]{1,400}"|\b[A-Za-z]:\\[^\s"'<>|*?]{1,400}"#).expect("tested")
-});
+static WINDOWS: LazyLock<Regex> =
+    LazyLock::new(|| pattern::ascii(r#""[A-Za-z]:\\[^"]{1,400}"|\b[A-Za-z]:\\[^\s"'<>|*?]{1,400}"#).expect("tested"));
 
 /// A traceback or message folded onto one line by JSON is unfolded; literal `\n`, `\"`, `\u003e` are read.
 fn unfold(text: &str) -> Vec<String> {

@@ -31,8 +31,10 @@ static RICH: LazyLock<Regex> = LazyLock::new(|| {
 static BOXED: LazyLock<Regex> = LazyLock::new(|| pattern::ascii(r"^\s*(?:[/~]|[A-Z]:\\)").expect("tested"));
 /// A statement of Python that calls something.
 static CALL: LazyLock<Regex> = LazyLock::new(|| {
-    pattern::ascii(r"^\s*(?:(?:return|await|with|yield) +)?(?:[\w.,\[\] ]{1,60}= *)?[A-Za-z_][\w.\[\]]*\((?:.{0,200}[(),])?\s*$")
-        .expect("tested")
+    pattern::ascii(
+        r"^\s*(?:(?:return|await|with|yield) +)?(?:[\w.,\[\] ]{1,60}= *)?[A-Za-z_][\w.\[\]]*\((?:.{0,200}[(),])?\s*$",
+    )
+    .expect("tested")
 });
 /// The line that a notebook or rich points at: `❱ 830 │ logits = …`, `---> 12 model = …`.
 static POINTED: LazyLock<Regex> =
