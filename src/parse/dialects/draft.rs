@@ -240,7 +240,7 @@ fn write(name: &str, shape: &Shape<'_>) -> Result<String, String> {
     lines.extend((shape.last != shape.first).then_some(shape.last));
     let dialect = super::read(&out)?;
     for line in lines {
-        let (point, _, _) = dialect.read(0, line).ok_or("the draft does not read its own lines")?;
+        let (point, _) = dialect.read(0, line).ok_or("the draft does not read its own lines")?;
         let _ = writeln!(out, "\n[[sample]]\nline = {}", quoted(line));
         if point.kind == crate::model::metric::PointKind::Eval {
             let _ = writeln!(out, "eval = true");
@@ -297,7 +297,7 @@ mod tests {
             assert_eq!(super::super::check(&dialect, sample), Ok(()), "{text}");
         }
         let points = log.lines().filter_map(|line| dialect.read(0, line));
-        let told = points.map(|(p, total, _)| {
+        let told = points.map(|(p, total)| {
             let raw: Vec<String> = p.raw.iter().map(|(name, value)| format!("{name}={value}")).collect();
             format!("{:?}/{total:?} {}", p.step.or(p.epoch.map(|e| e as u64)), raw.join(" "))
         });

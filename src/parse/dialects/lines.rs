@@ -32,7 +32,7 @@ pub struct OtherLines {
     lines: u64,
     tables: Tables,
     bars: Bars,
-    blocks: Blocks,
+    blocks: Blocks<'static>,
     /// A point that lines of the same step may join.
     pending: Option<Point>,
     total: Option<u64>,
@@ -87,7 +87,7 @@ impl OtherLines {
         let text = String::from_utf8_lossy(text);
         let line = text.as_ref();
         let mut points = std::mem::take(&mut self.scratch);
-        let in_block = self.blocks.line(line, at, &mut points);
+        let in_block = self.blocks.line(&super::BLOCKS, line, at, &mut points);
         self.kept = self.blocks.dialect.or(self.kept);
         self.total = self.blocks.total.or(self.total);
         self.give_all(&mut points, at, out);
@@ -119,7 +119,9 @@ impl OtherLines {
     fn understood(&mut self, found: super::Understood, at: At, out: &mut Vec<Record>) {
         self.kept = Some(found.dialect);
         self.total = found.total.or(self.total);
-        if !found.point.raw.is_empty() {
+        if found.begins {
+            self.last_step = found.point.step.or(self.last_step);
+        } else if !found.point.raw.is_empty() {
             self.give(found.point, found.merge, at, out);
         }
     }

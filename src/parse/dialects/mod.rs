@@ -20,9 +20,10 @@ use crate::{
         Clean,
         metric::{Point, PointKind},
     },
-    parse::files::keys,
+    parse::{files::keys, metrics::At},
 };
 
+use blocks::{Block, Blocks};
 pub use dialect::{Dialect, Sample, read};
 use pairs::Number;
 
@@ -32,6 +33,7 @@ const FILES: &[(&str, &str)] = &[
     ("build-nanogpt", include_str!("build-nanogpt.toml")),
     ("caffe", include_str!("caffe.toml")),
     ("clu", include_str!("clu.toml")),
+    ("composer", include_str!("composer.toml")),
     ("deepspeed", include_str!("deepspeed.toml")),
     ("detectron2", include_str!("detectron2.toml")),
     ("fairseq", include_str!("fairseq.toml")),
@@ -50,9 +52,13 @@ const FILES: &[(&str, &str)] = &[
     ("nanogpt", include_str!("nanogpt.toml")),
     ("nanotron", include_str!("nanotron.toml")),
     ("nemo", include_str!("nemo.toml")),
+    ("olmo", include_str!("olmo.toml")),
     ("openrlhf", include_str!("openrlhf.toml")),
     ("prime-rl", include_str!("prime-rl.toml")),
+    ("rsl-rl", include_str!("rsl-rl.toml")),
+    ("stable-baselines3", include_str!("stable-baselines3.toml")),
     ("tf1", include_str!("tf1.toml")),
+    ("tfod", include_str!("tfod.toml")),
     ("timm", include_str!("timm.toml")),
     ("torchtitan", include_str!("torchtitan.toml")),
     ("torchtune", include_str!("torchtune.toml")),
@@ -83,14 +89,6 @@ const READERS: &[(&str, &str, &str)] = &[
         "Ultralytics YOLO",
         "https://github.com/ultralytics/ultralytics",
         "tables headed Epoch GPU_mem and Class Images Instances",
-    ),
-    ("Composer", "https://github.com/mosaicml/composer", "blocks under `[batch=1/100]:`"),
-    ("Stable-Baselines3", "https://github.com/DLR-RM/stable-baselines3", "boxes of `| name | value |`"),
-    ("rsl_rl", "https://github.com/leggedrobotics/rsl_rl", "lists under `Learning iteration 1/100`"),
-    (
-        "TensorFlow Object Detection",
-        "https://github.com/tensorflow/models",
-        "a dictionary under `Step 100 per-step time 0.8s`",
     ),
     (rows::JSON_LINES, "https://jsonlines.org", "an object a line with a step or an epoch"),
     (rows::CSV, "https://www.rfc-editor.org/rfc/rfc4180", "a header with a step or an epoch and a known name"),
@@ -138,6 +136,10 @@ impl Index {
     }
 }
 
+/// The blocks of all dialects, the user's own first.
+static BLOCKS: LazyLock<Vec<(&'static Dialect, &'static Block)>> =
+    LazyLock::new(|| all().flat_map(Dialect::own_blocks).collect());
+
 static INDEX: LazyLock<Option<Index>> = LazyLock::new(|| Index::of(&BUILT_IN));
 static USER_INDEX: LazyLock<Option<Index>> = LazyLock::new(|| USER.get().and_then(|user| Index::of(user)));
 
@@ -158,7 +160,8 @@ pub struct About {
 /// Everything that is read, the user's own dialects first.
 pub fn list() -> Vec<About> {
     let of_data = all().map(|d| {
-        let mut literals: Vec<&str> = d.lines.iter().map(|l| l.literal.trim()).filter(|l| !l.is_empty()).collect();
+        let literals = d.lines.iter().map(|l| &l.literal).chain(d.blocks.iter().map(|b| &b.literal));
+        let mut literals: Vec<&str> = literals.map(|l| l.trim()).filter(|l| !l.is_empty()).collect();
         literals.dedup();
         About {
             name: Clean::new(&d.name),
@@ -185,6 +188,8 @@ pub struct Understood {
     pub total: Option<u64>,
     /// It belongs to the point of the same step before it.
     pub merge: bool,
+    /// It only says the step of the lines below it.
+    pub begins: bool,
 }
 
 /// Lines of a log that a dialect which is data reads when it is asked alone.
@@ -208,16 +213,27 @@ pub fn matches(texts: &[(u64, String)]) -> Vec<Match> {
             let lines = dialect.lines.iter().enumerate().filter(|(_, line)| text.contains(line.literal.as_str()));
             lines.map(|(nth, _)| nth).find(|nth| dialect.read(*nth, text).is_some())
         };
-        let mut found = texts.iter().filter_map(|(number, text)| Some((*number, text, read(text)?)));
+        let (known, mut blocks) = (dialect.own_blocks().collect::<Vec<_>>(), Blocks::default());
+        let mut found = texts.iter().filter_map(|(number, text)| {
+            let mut in_block = || blocks.line(&known, text, At::default(), &mut Vec::new());
+            let nth = read(text);
+            (nth.is_some() || in_block()).then_some((*number, text, nth))
+        });
         let (first_line, text, nth) = found.next()?;
-        let line = dialect.lines.get(nth)?;
+        let (literal, pattern) = match nth {
+            Some(nth) => dialect.lines.get(nth).map(|line| (&line.literal, &line.pattern))?,
+            None => dialect.blocks.iter().find_map(|block| {
+                let pattern = block.head.as_ref().unwrap_or(&block.row);
+                pattern.is_match(text).then_some((&block.literal, pattern))
+            })?,
+        };
         Some(Match {
             name: Clean::new(&dialect.name),
             file: dialect.file.clone(),
             first_line,
             first_text: Clean::new(text),
-            literal: Clean::new(&line.literal),
-            pattern: Clean::new(line.pattern.as_str()),
+            literal: Clean::new(literal),
+            pattern: Clean::new(pattern.as_str()),
             lines: 1 + found.count() as u64,
         })
     };
@@ -242,12 +258,18 @@ pub fn user_line(text: &[u8]) -> Option<Understood> {
 impl Dialect {
     /// Reads a line of its kind number `line`.
     fn understand(&'static self, line: usize, text: &str) -> Option<Understood> {
-        let (point, total, merge) = self.read(line, text)?;
-        Some(Understood { dialect: self.name.as_str(), point, total, merge })
+        let (point, total) = self.read(line, text)?;
+        let kind = self.lines.get(line)?;
+        Some(Understood { dialect: self.name.as_str(), point, total, merge: kind.merge, begins: kind.begins })
     }
 
-    /// The point of a line, the run's steps where it says so, and whether lines of one step are one point.
-    fn read(&self, line: usize, text: &str) -> Option<(Point, Option<u64>, bool)> {
+    /// Its blocks.
+    fn own_blocks(&self) -> impl Iterator<Item = (&Self, &Block)> {
+        self.blocks.iter().map(move |block| (self, block))
+    }
+
+    /// The point of a line, and the run's steps where it says so.
+    fn read(&self, line: usize, text: &str) -> Option<(Point, Option<u64>)> {
         let line = self.lines.get(line)?;
         let c = line.pattern.captures(text)?;
         let whole = |name: &str| c.name(name).and_then(|m| m.as_str().replace(',', "").parse::<u64>().ok());
@@ -266,7 +288,7 @@ impl Dialect {
         found.retain(|(name, number)| {
             !self.skip.contains(name) && !not_measured(name, number) && !matches!(name.as_str(), "eta" | "ETA")
         });
-        if found.is_empty() {
+        if found.is_empty() && !line.begins {
             return None;
         }
         // A validation that is still going on has no result yet.
@@ -304,8 +326,13 @@ impl Dialect {
             let to = if to == "loss" && line.kind == PointKind::Eval { "eval_loss" } else { to };
             if !point.canonical.iter().any(|(known, _)| *known == to) {
                 let grown = suffixed(to, number);
-                let factor = if number.unit.is_empty() { factor_of(to, name, number.value, factor) } else { factor };
-                point.canonical.push((to, in_units(to, &grown) * factor));
+                let own = self.units.get(name).filter(|_| number.unit.is_empty());
+                let value = match own {
+                    Some(unit) => in_units(to, &Number { value: grown.value, unit: unit.clone() }),
+                    None if number.unit.is_empty() => grown.value * factor_of(to, name, number.value, factor),
+                    None => in_units(to, &grown) * factor,
+                };
+                point.canonical.push((to, value));
             }
         }
         if line.kind == PointKind::Train && found.iter().all(|(name, _)| is_validation(name)) {
@@ -318,7 +345,7 @@ impl Dialect {
         };
         point.raw = found.iter().map(|(name, number)| (Clean::new(name), raw(name, number))).collect();
         let total = if line.run_total { whole("total").filter(|t| *t > 0) } else { None };
-        Some((point, total, line.merge))
+        Some((point, total))
     }
 }
 
@@ -352,6 +379,7 @@ fn in_units(to: &str, number: &Number) -> f64 {
         ("step_time_seconds", "ms") => v / 1e3,
         ("step_time_seconds", "us") => v / 1e6,
         ("mfu", "%") => v / 100.0,
+        (_, "negated") => -v,
         ("gpu_memory_bytes", "GiB" | "GB" | "G") => v * 1_073_741_824.0,
         ("gpu_memory_bytes", "MiB" | "MB" | "M") => v * 1_048_576.0,
         _ => v,
@@ -363,12 +391,7 @@ fn factor_of(to: &str, name: &str, value: f64, factor: f64) -> f64 {
     match to {
         "step_time_seconds" if name.ends_with("(ms)") || name.ends_with("_ms") => 1e-3,
         // A fraction is at most one.
-        "mfu" if name == "bf16_mfu" || value > 1.5 => 0.01,
-        "step_time_seconds" if name == "step_time" => 1e-3,
-        "gpu_memory_bytes" if name == "max mem" || name == "memory" => 1_048_576.0,
-        "gpu_memory_bytes" if name.ends_with("_gb") || name.starts_with("peak_memory") || name == "Peak mem" => {
-            1_073_741_824.0
-        }
+        "mfu" if value > 1.5 => 0.01,
         _ => factor,
     }
 }
@@ -378,6 +401,15 @@ fn factor_of(to: &str, name: &str, value: f64, factor: f64) -> f64 {
 /// # Errors
 /// What differs, in words.
 pub fn check(dialect: &Dialect, sample: &Sample) -> Result<(), String> {
+    if sample.line.trim().contains('\n') {
+        let (known, mut blocks, mut points) = (dialect.own_blocks().collect::<Vec<_>>(), Blocks::default(), Vec::new());
+        for line in sample.line.lines().filter(|line| !line.trim().is_empty()) {
+            blocks.line(&known, line, At::default(), &mut points);
+        }
+        blocks.close(&mut points);
+        let first = points.first().ok_or("no [[block]] reads it: its `head` and a `row` must match lines of it")?;
+        return compare(first, sample);
+    }
     let start = crate::parse::prefix::find(sample.line.as_bytes()).end;
     let texts = [sample.line.get(start..).unwrap_or_default().trim_start(), sample.line.as_str()];
     let mut kinds = texts.iter().flat_map(|text| (0..dialect.lines.len()).map(move |nth| (nth, *text)));
@@ -385,7 +417,7 @@ pub fn check(dialect: &Dialect, sample: &Sample) -> Result<(), String> {
         let literal = &dialect.lines.get(nth)?.literal;
         text.contains(literal.as_str()).then(|| dialect.read(nth, text)).flatten()
     });
-    let Some((point, _, _)) = found else {
+    let Some((point, _)) = found else {
         return Err("no [[line]] reads it: its `literal` must stand in the text and its `pattern` match".into());
     };
     compare(&point, sample)
