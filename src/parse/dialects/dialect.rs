@@ -137,7 +137,8 @@ pub fn read(text: &str) -> Result<Dialect, String> {
     if file.line.is_empty() && file.block.is_empty() {
         return Err("it needs a [[line]] or a [[block]]".into());
     }
-    let lines = file.line.into_iter().enumerate().map(|(nth, line)| read_line(nth + 1, line)).collect::<Result<_, _>>()?;
+    let lines =
+        file.line.into_iter().enumerate().map(|(nth, line)| read_line(nth + 1, line)).collect::<Result<_, _>>()?;
     let blocks = file.block.into_iter().enumerate();
     let blocks = blocks.map(|(nth, block)| read_block(nth + 1, block)).collect::<Result<_, _>>()?;
     let mut canonical = BTreeMap::new();
