@@ -191,6 +191,7 @@ fn pointed(app: &mut App, mouse: MouseEvent) -> Vec<Cmd> {
                     Screen::Charts => screens::charts::press(app, middle, mouse.column, mouse.row),
                     Screen::Gpus => screens::gpu::press(app, middle, mouse.column, mouse.row),
                     Screen::Memory => screens::memory::press(app, middle, mouse.row),
+                    Screen::Diagnosis => screens::diagnosis::press(app, middle, mouse.column, mouse.row),
                     _ => {}
                 }
             }

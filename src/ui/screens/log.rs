@@ -246,7 +246,7 @@ pub fn render(frame: &mut Frame, area: Rect, app: &App, theme: &Theme) {
             let mut spans = Vec::new();
             if numbers > 0 {
                 let number = line.number.filter(|_| n == 0).map(count).unwrap_or_default();
-                spans.push(Span::styled(format!("{number:>digits$}  "), theme.faint));
+                spans.push(Span::styled(format!("{number:>digits$}  "), theme.muted));
             }
             spans.extend(inked.spans(piece, state.search.as_ref(), theme));
             out.push(Line::from(spans));

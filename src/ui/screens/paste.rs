@@ -32,6 +32,11 @@ pub struct State {
 }
 
 impl State {
+    /// The lines that are kept, with their numbers.
+    pub fn lines(&self) -> impl Iterator<Item = (u64, &str)> {
+        self.lines.iter().enumerate().map(|(i, text)| (i as u64 + 1, text.as_str()))
+    }
+
     /// Shows a line of the pasted text.
     pub fn jump(&mut self, line: u64) {
         self.found = Some(line);
@@ -122,7 +127,7 @@ pub fn render(frame: &mut Frame, area: Rect, app: &App, theme: &Theme) {
             vec![inked.fitted(room, theme)]
         };
         for (n, row) in rows.into_iter().enumerate() {
-            let mut spans = vec![Span::styled(format!("{:>6}  ", number(Some(i).filter(|_| n == 0))), theme.faint)];
+            let mut spans = vec![Span::styled(format!("{:>6}  ", number(Some(i).filter(|_| n == 0))), theme.muted)];
             spans.extend(row);
             lines.push(Line::from(spans));
         }

@@ -13,10 +13,10 @@ const ONE: &[(u16, u16)] = &[USUAL];
 const WIDE_ALONE: &[(u16, u16)] = &[WIDE];
 
 /// Name, keys, sizes.
-type Case = (&'static str, &'static str, &'static [(u16, u16)]);
+type Case<'a> = (&'a str, &'a str, &'static [(u16, u16)]);
 
 /// Compares each case with its snapshot; every case is looked at before the test fails.
-fn check(scene_name: &str, scene: fn() -> scenes::Scene, cases: &[Case]) {
+fn check(scene_name: &str, scene: fn() -> scenes::Scene, cases: &[Case<'_>]) {
     let mut wrong = Vec::new();
     for (name, keys, sizes) in cases {
         for size in *sizes {
@@ -82,7 +82,6 @@ fn a_healthy_run() {
             ("overview-ascii", "bb", ALL),
             ("evidence", "e", ALL),
             ("alerts", "a", BOTH),
-            ("overview-light", "t<down><enter>", ONE),
             ("charts", "2", ALL),
             ("charts-single", "2<enter>", ALL),
             ("charts-log", "2<enter>y", ONE),
@@ -98,8 +97,6 @@ fn a_healthy_run() {
             ("charts-pinned", "2<space>jj<space>", BOTH),
             ("charts-ascii", "bb2<enter>", ONE),
             ("memory", "3", ALL),
-            ("memory-mono", "3t<end><enter>", ONE),
-            ("memory-light", "3t<down><enter>", ONE),
             ("gpus", "4", ALL),
             ("gpus-fifth", "4jjjj", BOTH),
             ("log", "5", ALL),
@@ -123,6 +120,31 @@ fn a_healthy_run() {
             ("themes-preview", "t<down><down>", ONE),
         ],
     );
+}
+
+/// What says most, in every theme and without colour; the dark one is everywhere else.
+#[test]
+fn every_theme() {
+    const CASES: &[(&str, &str)] = &[
+        ("light", "<down>"),
+        ("high-contrast", "<down><down>"),
+        ("colour-blind", "<down><down><down>"),
+        ("sixteen", "<down><down><down><down>"),
+        ("mono", "<end>"),
+    ];
+    for (scene_name, scene, screens) in [
+        ("grpo", scenes::grpo as fn() -> scenes::Scene, &[("overview", ""), ("charts", "2")][..]),
+        ("cap", scenes::died_by_a_cap, &[("overview", ""), ("diagnosis", "d<space>")][..]),
+        ("growing", scenes::growing, &[("memory", "3")][..]),
+        ("lost-gpu", scenes::lost_gpu, &[("gpus", "4jjjjj")][..]),
+    ] {
+        for (screen, keys) in screens {
+            for (theme, down) in CASES {
+                let (name, keys) = (format!("{screen}-in-{theme}"), format!("{keys}t{down}<enter>"));
+                check(scene_name, scene, &[(&name, &keys, ONE)]);
+            }
+        }
+    }
 }
 
 #[test]

@@ -4,6 +4,7 @@
 //! A picture is its text and a hash of the styles of its cells, so that a colour that changes is noticed too.
 
 mod cases;
+mod contrast;
 mod pictures;
 mod scenes;
 mod svg;

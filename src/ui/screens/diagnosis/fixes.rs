@@ -9,6 +9,7 @@ use ratatui::{
     text::{Line, Span},
     widgets::Paragraph,
 };
+use unicode_width::UnicodeWidthStr;
 
 use crate::{
     diagnose::{changes, fixes, together, told},
@@ -22,14 +23,15 @@ use crate::{
         format::{fit, gib, sentence},
         keymap::Action,
         report::{changed_words, verdict_words, words_with_values},
-        widgets::bar,
+        widgets::{bar, row},
     },
 };
 
 use super::{Item, Page};
 
-/// The plan, then the fixes as a table, the words to type under each.
-pub(super) fn table(app: &App, failure: &Failure, width: usize, theme: &Theme) -> Page {
+/// The plan, then the fixes as a table, the words to type under each; those that are predicted to fit stand first.
+/// `roomy`: with blank rows between them.
+pub(super) fn table(app: &App, failure: &Failure, roomy: bool, width: usize, theme: &Theme) -> Page {
     let mut page = Page::default();
     let knobs = &*knobs_of(app, failure);
     if failure.fixes.is_empty() {
@@ -62,27 +64,51 @@ pub(super) fn table(app: &App, failure: &Failure, width: usize, theme: &Theme) -
         let text = format!("predicted peak, of {} GiB{left}", gib(Bytes(capacity)));
         page.row(Line::from(Span::styled(format!("{text:>width$}"), theme.muted)));
     }
-    for (n, fix) in failure.fixes.iter().enumerate() {
-        let here = app.diagnosis.selected == Some(n);
+    let mut order: Vec<(usize, &Fix)> = failure.fixes.iter().enumerate().collect();
+    order.sort_by_key(|(_, fix)| match fix.verdict {
+        Verdict::Fits => 0,
+        Verdict::Tight => 1,
+        Verdict::Unknown => 2,
+        Verdict::DoesNotFit => 3,
+    });
+    for (n, fix) in order {
+        let here = app.diagnosis.selected == Some(page.items.len());
         page.items.push((page.rows.len(), Item::Fix(n)));
         page.row(fix_row(app, fix, n, here, capacity, width, theme));
-        for words in words_with_values(fix, failure, knobs) {
-            page.text(words.as_str(), 4, width, theme.accent);
+        let mut words: Vec<String> =
+            words_with_values(fix, failure, knobs).into_iter().map(|w| w.as_str().to_string()).collect();
+        let cost = cost_words(fix, theme);
+        // What it costs stands beside what to type, where both fit.
+        let beside = words.last().is_some_and(|last| last.width() + cost.width() + 7 <= width);
+        let last = if beside { words.pop() } else { None };
+        for words in words {
+            page.text(&words, 4, width, theme.accent);
         }
-        let mut cost = fix.cost.as_str().to_string();
-        if let Some(saves) = fix.saves_bytes.filter(|s| *s > 0) {
-            cost = format!("saves {} {} {cost}", Bytes(saves), theme.glyphs.pick("·", "-"));
-        }
-        if !cost.is_empty() {
-            let cost = if cost.starts_with("none") { format!("cost: {cost}") } else { cost };
+        if let Some(last) = last {
+            let left = vec![Span::raw("    "), Span::styled(last, theme.accent)];
+            page.row(row::sides(left, vec![Span::styled(cost, theme.muted)], width));
+        } else if !cost.is_empty() {
             page.text(&cost, 4, width, theme.muted);
         }
         if here && !fix.when_not.is_empty() {
             page.text(&format!("not when: {}", fix.when_not), 4, width, theme.warning);
         }
-        page.blank();
+        if roomy {
+            page.blank();
+        }
     }
     page
+}
+
+/// What a fix gives back, and what it costs.
+fn cost_words(fix: &Fix, theme: &Theme) -> String {
+    let cost = match fix.cost.as_str() {
+        none if none.starts_with("none") => format!("cost: {none}"),
+        cost => cost.to_string(),
+    };
+    let saves = fix.saves_bytes.filter(|s| *s > 0).map(|s| format!("saves {}", Bytes(s)));
+    let all: Vec<String> = saves.into_iter().chain(Some(cost)).filter(|words| !words.is_empty()).collect();
+    all.join(theme.glyphs.pick(" · ", " - "))
 }
 
 fn fix_row(
@@ -119,7 +145,9 @@ fn peak_row(
     if let (Some(peak), Some(capacity)) = (peak, capacity) {
         let share = peak as f64 / capacity.max(1) as f64;
         if width >= 64 {
-            right.extend(bar::full(share, 14, own, theme));
+            // What does not help is told in a word; a wall of red would hide what does.
+            let bar = if verdict == Verdict::DoesNotFit { theme.muted } else { own };
+            right.extend(bar::full(share, 14, bar, theme));
             right.push(Span::raw(" "));
         }
         right.push(Span::styled(format!("{:>6} GiB", gib(Bytes(peak))), theme.text));
@@ -131,7 +159,7 @@ fn peak_row(
     let room = width.saturating_sub(taken + 4);
     let title = fit(title, room, theme.glyphs.pick("…", "~"));
     let left = vec![mark, Span::styled(format!("{title:<room$}"), style)];
-    crate::ui::widgets::row::sides(left, right, width)
+    row::sides(left, right, width)
 }
 
 fn verdict_style(verdict: Verdict, theme: &Theme) -> Style {

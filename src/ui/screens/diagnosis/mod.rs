@@ -1,6 +1,7 @@
 //! Why it failed and what to change: the card with the request that did not fit, causes with evidence, fixes.
 
 mod card;
+mod excerpt;
 mod fixes;
 
 use std::{collections::BTreeSet, fmt::Write};
@@ -16,16 +17,18 @@ use ratatui::{
 use crate::{
     model::{
         Bytes, Clean,
-        failure::{Failure, Memory},
+        failure::{Evidence, Failure, Memory},
     },
     ui::{
         App, Cmd, Screen, Theme, Tone,
         format::{count, fit, folded, percent, sentence},
         keymap::Action,
+        log_text::Inked,
         report::{self, cause_words, phase_words},
         widgets::{
             area::{split_left, split_top},
             panel::{explain, panel, panel_in},
+            row,
         },
     },
 };
@@ -50,6 +53,9 @@ impl State {
     }
 }
 
+/// Rows that a line under the cursor takes at most.
+const MOST_ROWS: usize = 8;
+
 /// Something that the cursor can stand on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Item {
@@ -67,6 +73,11 @@ struct Page {
 impl Page {
     fn row(&mut self, line: Line<'static>) {
         self.rows.push(line);
+    }
+
+    /// Whether a line of the log stands here as evidence.
+    fn shows(&self, line: u64) -> bool {
+        self.items.iter().any(|(_, item)| *item == Item::Evidence(line))
     }
 
     fn blank(&mut self) {
@@ -99,6 +110,8 @@ fn failure(app: &App) -> Option<&Failure> {
 /// ╭ what happened ───────────────╮╭ what to change ───────────────────────╮
 /// │ the card, the request        ││ [x] checkpointing  ███████·· 10.2 GiB │
 /// │ why: causes with evidence    ││ [ ] …                                 │
+/// │ ── the log, line 122 ─────── ││ ───────────────────────────────────── │
+/// │ what stands around it        ││ what was chosen, together             │
 /// ╰──────────────────────────────╯╰───────────────────────────────────────╯
 /// ```
 pub fn render(frame: &mut Frame, area: Rect, app: &App, theme: &Theme) {
@@ -107,35 +120,132 @@ pub fn render(frame: &mut Frame, area: Rect, app: &App, theme: &Theme) {
         return;
     };
     let border = if failure.is_oom { theme.critical } else { theme.warning };
-    if area.width >= 110 {
-        let (left, right) = split_left(area, area.width * 45 / 100);
-        let inner = panel_in(frame, left, &what_title(app), which(app, theme), theme, border);
-        let inside = inset(inner);
-        let first = failure.fixes.len();
-        let mut page = Page::default();
-        story(&mut page, app, failure, first, usize::from(inside.width), theme);
-        draw(frame, inside, app, page, first);
-        let inner = panel(frame, right, "what to change", Vec::new(), theme);
-        let inside = inset(inner);
-        let (above, foot) = split_top(inside, inside.height - fixes::foot_rows(app, failure, inside.height));
-        draw(frame, above, app, fixes::table(app, failure, usize::from(inside.width), theme), 0);
-        fixes::foot(frame, foot, app, failure, theme);
-    } else {
-        let inner = panel_in(frame, area, &what_title(app), which(app, theme), theme, border);
-        let inside = inset(inner);
-        let page = whole(app, failure, inside.height >= 12, usize::from(inside.width), theme);
-        let (above, foot) = split_top(inside, inside.height - fixes::foot_rows(app, failure, inside.height));
-        draw(frame, above, app, page, 0);
-        fixes::foot(frame, foot, app, failure, theme);
+    let title = if app.diagnosis.pasted { "what happened (pasted text)" } else { "what happened" };
+    let (left, right) = halves(area);
+    panel_in(frame, left, title, which(app, theme), theme, border);
+    if let Some(right) = right {
+        panel(frame, right, "what to change", Vec::new(), theme);
+    }
+    let columns = columns(app, failure, area, theme);
+    let room = columns.first().map(|left| left.area.height.saturating_sub(left.page.rows.len() as u16));
+    for column in columns {
+        column.draw(frame, app);
+    }
+    let inside = inside(right.unwrap_or(left));
+    let (_, foot) = split_top(inside, inside.height - fixes::foot_rows(app, failure, inside.height));
+    fixes::foot(frame, foot, app, failure, theme);
+    if let (Some(_), Some(room @ LEAST_EXCERPT..)) = (right, room) {
+        let inside = self::inside(left);
+        // A blank row before it, where there is one to spare.
+        let height = if room == LEAST_EXCERPT { room } else { room - 1 }.min(MOST_EXCERPT);
+        let line = pointed_at(app, failure, inside, theme);
+        excerpt::render(frame, Rect { y: inside.bottom() - height, height, ..inside }, app, failure, line, theme);
     }
 }
 
-fn inset(inner: Rect) -> Rect {
-    Rect { x: inner.x + 1, width: inner.width.saturating_sub(2), ..inner }
+/// Rows that an excerpt of the log takes under the story, its heading included.
+const LEAST_EXCERPT: u16 = 6;
+const MOST_EXCERPT: u16 = 24;
+
+/// The area of what happened, and where there is room beside it, that of what to change.
+fn halves(area: Rect) -> (Rect, Option<Rect>) {
+    if area.width < 110 {
+        return (area, None);
+    }
+    let (left, right) = split_left(area, area.width * 45 / 100);
+    (left, Some(right))
 }
 
-fn what_title(app: &App) -> String {
-    if app.diagnosis.pasted { "what happened (pasted text)".into() } else { "what happened".into() }
+/// What a panel leaves for text.
+fn inside(panel: Rect) -> Rect {
+    Rect {
+        x: panel.x + 2,
+        y: panel.y + 1,
+        width: panel.width.saturating_sub(4),
+        height: panel.height.saturating_sub(2),
+    }
+}
+
+/// A page in its place; `first` items stand in other columns before its own.
+struct Column {
+    area: Rect,
+    page: Page,
+    first: usize,
+}
+
+/// The columns of an area, as they are drawn and as a click finds its item.
+fn columns(app: &App, failure: &Failure, area: Rect, theme: &Theme) -> Vec<Column> {
+    let (left, right) = halves(area);
+    let without_foot =
+        |inside: Rect| split_top(inside, inside.height - fixes::foot_rows(app, failure, inside.height)).0;
+    let Some(right) = right else {
+        let inside = inside(left);
+        let page = whole(app, failure, inside.height >= 12, usize::from(inside.width), theme);
+        return vec![Column { area: without_foot(inside), page, first: 0 }];
+    };
+    let (left, right) = (inside(left), without_foot(inside(right)));
+    let first = failure.fixes.len();
+    let mut page = Page::default();
+    story(&mut page, app, failure, first, usize::from(left.width), theme);
+    let mut table = fixes::table(app, failure, true, usize::from(right.width), theme);
+    if table.rows.len() > usize::from(right.height) {
+        table = fixes::table(app, failure, false, usize::from(right.width), theme);
+    }
+    vec![Column { area: left, page, first }, Column { area: right, page: table, first: 0 }]
+}
+
+impl Column {
+    /// The first row that is shown: the item under the cursor is among them, and as much of it as fits.
+    fn top(&self, app: &App) -> usize {
+        let height = usize::from(self.area.height);
+        let most = self.page.rows.len().saturating_sub(height);
+        let at = app.diagnosis.selected.and_then(|s| s.checked_sub(self.first));
+        let top = match at.and_then(|at| Some((at, self.page.items.get(at)?))) {
+            Some((at, (row, _))) => {
+                let next = self.page.items.get(at + 1).map_or(row + 3, |(next, _)| *next);
+                let end = next.clamp(row + 3, row + 8);
+                end.saturating_sub(height).min(*row)
+            }
+            None => app.diagnosis.scroll,
+        };
+        top.min(most)
+    }
+
+    fn draw(mut self, frame: &mut Frame, app: &App) {
+        let rows = self.page.rows.split_off(self.top(app));
+        frame.render_widget(Paragraph::new(rows), self.area);
+    }
+}
+
+/// The line of the log that the cursor is on, else that of the failure.
+fn pointed_at(app: &App, failure: &Failure, left: Rect, theme: &Theme) -> u64 {
+    let mut page = Page::default();
+    let first = failure.fixes.len();
+    story(&mut page, app, failure, first, usize::from(left.width), theme);
+    let at = app.diagnosis.selected.and_then(|s| s.checked_sub(first));
+    match at.and_then(|at| page.items.get(at)) {
+        Some((_, Item::Evidence(line))) => *line,
+        _ => failure.place.line,
+    }
+}
+
+/// A click: the item there is under the cursor, and a fix that already was is tried.
+pub fn press(app: &mut App, area: Rect, column: u16, row: u16) {
+    let Some(shown) = failure(app) else { return };
+    let all = columns(app, shown, area, app.theme());
+    let Some(hit) = all.iter().find(|c| c.area.contains((column, row).into())) else { return };
+    let row = usize::from(row - hit.area.y) + hit.top(app);
+    let Some(at) = hit.page.items.iter().rposition(|(begins, _)| *begins <= row) else { return };
+    // The blank rows and the headings that follow an item do not belong to it.
+    if hit.page.rows[hit.page.items[at].0..=row.min(hit.page.rows.len() - 1)].iter().any(|r| r.width() == 0) {
+        return;
+    }
+    let at = hit.first + at;
+    let again = app.diagnosis.selected == Some(at);
+    app.diagnosis.selected = Some(at);
+    if again {
+        act(app, Action::Choose);
+    }
 }
 
 fn which(app: &App, theme: &Theme) -> Vec<Span<'static>> {
@@ -165,20 +275,6 @@ fn nothing(frame: &mut Frame, area: Rect, app: &App, theme: &Theme) {
     explain(frame, inner, "Nothing has failed", &[advice.as_str()], theme);
 }
 
-/// Shows the part of a page in which the cursor stands.
-fn draw(frame: &mut Frame, area: Rect, app: &App, mut page: Page, first: usize) {
-    let height = usize::from(area.height);
-    let most = page.rows.len().saturating_sub(height);
-    let selected = app.diagnosis.selected.and_then(|s| s.checked_sub(first)).and_then(|s| page.items.get(s));
-    let top = match selected {
-        Some((row, _)) if *row + 3 > height => (row + 3).saturating_sub(height).max(row.saturating_sub(height / 2)),
-        Some(_) => 0,
-        None => app.diagnosis.scroll,
-    };
-    let rows = page.rows.split_off(top.min(most));
-    frame.render_widget(Paragraph::new(rows), area);
-}
-
 /// Everything in one column: what and why in short, what to change, then the evidence at length. Where only a few rows
 /// are seen, the card comes after what to change.
 fn whole(app: &App, failure: &Failure, card_first: bool, width: usize, theme: &Theme) -> Page {
@@ -191,7 +287,7 @@ fn whole(app: &App, failure: &Failure, card_first: bool, width: usize, theme: &T
     if failure.plan.as_ref().is_none_or(|plan| plan.changes.is_empty()) {
         page.heading("What to change", theme);
     }
-    let rest = fixes::table(app, failure, width, theme);
+    let rest = fixes::table(app, failure, false, width, theme);
     let rows = page.rows.len();
     page.items.extend(rest.items.into_iter().map(|(row, item)| (row + rows, item)));
     page.rows.extend(rest.rows);
@@ -236,14 +332,26 @@ fn evidences(page: &mut Page, app: &App, failure: &Failure, first: usize, width:
         page.heading("Why", theme);
     }
     for cause in found {
-        page.row(Line::from(vec![
+        let said = |line: &&Evidence| line.line.is_some_and(|n| page.shows(n));
+        let (above, new): (Vec<_>, Vec<_>) = cause.evidence.iter().partition(said);
+        let mut lines: Vec<String> = above.iter().filter_map(|line| line.line).map(count).collect();
+        lines.dedup();
+        let right = match lines.len() {
+            0 => String::new(),
+            1 => format!("line {}", lines[0]),
+            _ => format!("lines {}", lines.join(", ")),
+        };
+        let name = fit(&sentence(cause_words(cause.id)), width.saturating_sub(8), "");
+        let left = vec![
             Span::styled(format!("  {:>4}  ", percent(cause.score)), theme.muted),
-            Span::styled(fit(&sentence(cause_words(cause.id)), width.saturating_sub(8), ""), theme.bright),
-        ]));
-        if !cause.summary.is_empty() {
+            Span::styled(name, theme.bright),
+        ];
+        page.row(row::sides(left, vec![Span::styled(right, theme.muted)], width));
+        // What the heading says already is not said again.
+        if !cause.summary.is_empty() && !failure.summary.as_str().ends_with(cause.summary.as_str()) {
             page.text(&sentence(cause.summary.as_str()), 8, width, theme.text);
         }
-        for line in &cause.evidence {
+        for line in new {
             evidence(page, app, line.line, line.text.as_str(), first, width, theme);
         }
     }
@@ -276,7 +384,11 @@ fn evidences(page: &mut Page, app: &App, failure: &Failure, first: usize, width:
     }
 }
 
+/// A line that proves something: cut to one row, or whole while the cursor is on it.
 fn evidence(page: &mut Page, app: &App, line: Option<u64>, text: &str, first: usize, width: usize, theme: &Theme) {
+    if line.is_some_and(|line| page.shows(line)) {
+        return;
+    }
     let number = line.map_or_else(|| "     ".to_string(), |l| format!("{:>5}", count(l)));
     let here = line.is_some() && app.diagnosis.selected == Some(first + page.items.len());
     if let Some(line) = line {
@@ -284,12 +396,20 @@ fn evidence(page: &mut Page, app: &App, line: Option<u64>, text: &str, first: us
     }
     let room = width.saturating_sub(10);
     let style = if here { theme.selection } else { theme.muted };
-    let shown = fit(text.trim(), room, theme.glyphs.pick("…", "~"));
-    page.row(Line::from(vec![
-        Span::styled(format!("  {number} "), theme.accent),
-        Span::styled(theme.glyphs.pick("│ ", "| "), theme.faint),
-        Span::styled(shown, style),
-    ]));
+    let rows = if here {
+        Inked::plain(text.trim(), style).rows(room, MOST_ROWS, theme)
+    } else {
+        vec![Inked::plain(text.trim(), style).fitted(room, theme)]
+    };
+    for (n, row) in rows.into_iter().enumerate() {
+        let number = if n == 0 { number.as_str() } else { "     " };
+        let mut spans = vec![
+            Span::styled(format!("  {number} "), theme.accent),
+            Span::styled(theme.glyphs.pick("│ ", "| "), theme.faint),
+        ];
+        spans.extend(row);
+        page.row(Line::from(spans));
+    }
 }
 
 pub fn act(app: &mut App, action: Action) -> Vec<Cmd> {

@@ -190,13 +190,14 @@ fn legend(cards: &[Shares], width: usize, theme: &Theme) -> Vec<Span<'static>> {
     let mut spans = Vec::new();
     let mut used = 0;
     for n in (0..SIGNS.len()).filter(|n| cards.iter().any(|shares| sizes(shares)[*n].0 > 0)) {
-        let text = format!("{} {}", theme.glyphs.pick(SIGNS[n].0, SIGNS[n].1), NAMES[n]);
+        let sign = theme.glyphs.pick(SIGNS[n].0, SIGNS[n].1);
         let gap = if spans.is_empty() { "" } else { "  " };
-        used += gap.len() + text.chars().count();
+        used += gap.len() + sign.chars().count() + 1 + NAMES[n].len();
         if used > width {
             break;
         }
-        spans.push(Span::styled(format!("{gap}{text}"), styles(theme)[n]));
+        spans.push(Span::styled(format!("{gap}{sign} "), styles(theme)[n]));
+        spans.push(Span::styled(NAMES[n], theme.muted));
     }
     spans
 }

@@ -86,7 +86,7 @@ pub fn render(frame: &mut Frame, area: Rect, app: &App, theme: &Theme) {
 
 /// `unchanged  completion length 48   entropy 11.62`
 fn still_line(app: &App, still: &[Curve], width: usize, theme: &Theme) -> Line<'static> {
-    let mut groups = vec![vec![Span::styled("  unchanged", theme.faint)]];
+    let mut groups = vec![vec![Span::styled("  unchanged", theme.muted)]];
     for curve in still {
         let mut group = vec![Span::styled(format!("{} ", curve.title), theme.muted)];
         group.extend(latest(app, curve, theme));
