@@ -9,6 +9,8 @@ use ratatui::style::{Color, Modifier, Style};
 use super::{app, drawn, press, scenes};
 
 type Rgb = (u8, u8, u8);
+/// A scene, and the keys that lead to each of its screens.
+type Shown = (fn() -> scenes::Scene, &'static [&'static str]);
 
 /// Grounds that terminals have: black, and those of widespread colour schemes.
 const DARK: [Rgb; 3] = [(0, 0, 0), (0x1e, 0x1e, 0x1e), (0x28, 0x28, 0x28)];
@@ -94,7 +96,7 @@ fn least(style: Style, theme: &Theme) -> Option<f64> {
 
 #[test]
 fn words_can_be_read_in_every_theme() {
-    let screens: &[(fn() -> scenes::Scene, &[&str])] = &[
+    let screens: &[Shown] = &[
         (
             scenes::grpo,
             &["", "2", "2<enter>", "3", "4", "5", "5w", "5/1\\.2..'<enter>", "6", "7", "?", ":", "t", "e", "a"],
