@@ -9,8 +9,10 @@ use super::{
     level,
 };
 
-/// Bytes of text kept for scrolling.
-const KEEP: usize = 16 << 20;
+/// Memory for the lines that can be scrolled back to: of one source at most and at least, and of all together.
+const KEEP: usize = 8 << 20;
+const KEEP_LEAST: usize = 128 << 10;
+const KEEP_TOGETHER: usize = 24 << 20;
 /// Of a longer line its first and its last bytes are kept.
 const HEAD: usize = 48 << 10;
 const FOOT: usize = 16 << 10;
@@ -34,10 +36,12 @@ pub struct LogLine {
 }
 
 /// Recent lines of one source.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Log {
     lines: VecDeque<LogLine>,
+    /// What the lines take, and may take.
     bytes: usize,
+    room: usize,
     frame: Frame,
     /// The newest frame of the unfinished line that showed something.
     shown: Vec<u8>,
@@ -49,6 +53,24 @@ pub struct Log {
     next_number: u64,
     /// The ranks that lines named, at most [`RANKS`] of them.
     ranks: BTreeSet<u32>,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self {
+            lines: VecDeque::new(),
+            bytes: 0,
+            room: KEEP,
+            frame: Frame::default(),
+            shown: Vec::new(),
+            redraws: 0,
+            line_at: 0,
+            begun: false,
+            line_begun: None,
+            next_number: 0,
+            ranks: BTreeSet::new(),
+        }
+    }
 }
 
 /// Different ranks that are remembered.
@@ -221,10 +243,24 @@ impl Log {
     }
 
     fn push(&mut self, line: LogLine) {
-        let weight = |line: &LogLine| line.text.as_str().len() + 96;
         self.bytes += weight(&line);
+        if self.lines.len() == self.lines.capacity() {
+            // By a quarter, not by the double: it stays as large as it gets.
+            self.lines.reserve_exact(self.lines.len() / 4 + 16);
+        }
         self.lines.push_back(line);
-        while self.bytes > KEEP
+        self.fit();
+    }
+
+    /// One of `sources` logs that share the memory there is.
+    pub fn share(&mut self, sources: usize) {
+        self.room = (KEEP_TOGETHER / sources.max(1)).clamp(KEEP_LEAST, KEEP);
+        self.fit();
+        self.lines.shrink_to(self.lines.len() * 3 / 2);
+    }
+
+    fn fit(&mut self) {
+        while self.bytes > self.room
             && let Some(old) = self.lines.pop_front()
         {
             self.bytes -= weight(&old);
@@ -245,6 +281,12 @@ impl Log {
     pub fn lines(&self) -> &VecDeque<LogLine> {
         &self.lines
     }
+}
+
+/// What a line takes in memory, about: itself, and what the allocator adds to its text and its colours.
+fn weight(line: &LogLine) -> usize {
+    let inks = line.inks.len() * size_of::<(u32, Ink)>();
+    size_of::<LogLine>() + 32 + line.text.as_str().len() + inks + if inks > 0 { 16 } else { 0 }
 }
 
 #[cfg(test)]
@@ -301,6 +343,28 @@ mod tests {
         );
         assert!(first.len() < HEAD + 2 * FOOT + 64);
         assert_eq!(log.lines()[1].text.as_str(), "next");
+    }
+
+    #[test]
+    fn many_logs_share_the_memory() {
+        let feed = |log: &mut Log, from: u64| {
+            for n in from..from + 60_000 {
+                log.feed(Timestamp::UNIX_EPOCH, n * 256, format!("{:255}\n", n).as_bytes());
+            }
+        };
+        let mut log = Log::default();
+        feed(&mut log, 0);
+        let alone = log.lines().len();
+        assert!(log.bytes <= KEEP && alone * 500 > KEEP, "{alone}");
+        log.share(12);
+        assert!(log.bytes <= KEEP_TOGETHER / 12 && log.lines.capacity() < alone / 2);
+        feed(&mut log, 60_000);
+        assert!(log.bytes <= KEEP_TOGETHER / 12);
+        assert_eq!(log.lines().back().and_then(|l| l.number), Some(120_000));
+        // However many they are, a line of any length is shown.
+        log.share(100_000);
+        log.feed(Timestamp::UNIX_EPOCH, 0, &[vec![b'x'; 1 << 20], b"\n".to_vec()].concat());
+        assert!(log.lines().back().is_some_and(|l| l.text.as_str().starts_with("xxx")));
     }
 
     #[test]

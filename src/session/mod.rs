@@ -245,6 +245,8 @@ impl Session {
                 entry.path = path;
                 entry.size = size;
                 entry.trouble = None;
+                let sources = self.sources.len();
+                self.sources.values_mut().for_each(|source| source.log.share(sources));
             }
             EventKind::Written { source, at: written } => {
                 if let Some(source) = self.sources.get_mut(&source) {

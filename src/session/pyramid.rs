@@ -7,14 +7,12 @@ use std::collections::VecDeque;
 const NO_STEP: u64 = u64::MAX;
 /// Past this level, cells are merged over restarts of the run too, so that hostile segments cannot grow the pyramid.
 const MERGE_ANYWAY: usize = 8;
-/// Levels among which the room for the past is shared out.
-const SHARES: usize = 6;
 /// Cells that become one at the next level.
 const FAN: usize = 4;
-/// Samples that gather before they are merged, to touch the levels seldom.
+/// Samples that gather before they are merged, to touch the levels seldom; fewer in a small room.
 const BATCH: usize = 128;
 /// Cells that a level keeps at least.
-const LEAST: usize = 16;
+const LEAST: usize = 8;
 
 /// One sample, or several that follow on each other. Values that are not finite are counted, and stand in `last`.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -151,17 +149,18 @@ impl Pyramid {
         if self.levels.is_empty() {
             self.levels.push(VecDeque::new());
         }
-        self.levels[0].push_back(cell);
-        if self.levels[0].len() >= (room / 2).max(LEAST) + BATCH {
+        append(&mut self.levels[0], cell);
+        if self.levels[0].len() >= (room / 2).max(LEAST) + BATCH.min(room / 4) {
             self.settle(room);
         }
     }
 
-    /// Merges what is oldest until about `room` cells remain.
+    /// Merges what is oldest until about `room` cells remain: one half for single samples, the other for the levels of the
+    /// past that there are, in equal parts. So it is full once, and a longer past takes no more.
     pub fn settle(&mut self, room: usize) {
         let mut level = 0;
         while level < self.levels.len() {
-            let keep = if level == 0 { room / 2 } else { room / 2 / SHARES }.max(LEAST);
+            let keep = if level == 0 { room / 2 } else { room / 2 / (self.levels.len() - 1) }.max(LEAST);
             while self.levels[level].len() > keep {
                 let queue = &mut self.levels[level];
                 let Some(mut joined) = queue.pop_front() else { break };
@@ -177,10 +176,11 @@ impl Pyramid {
                 if level + 1 == self.levels.len() {
                     self.levels.push(VecDeque::new());
                 }
-                self.levels[level + 1].push_back(joined);
+                append(&mut self.levels[level + 1], joined);
             }
-            if self.levels[level].capacity() > 2 * keep + LEAST {
-                self.levels[level].shrink_to(keep + LEAST);
+            let spare = BATCH.min(room / 4) + LEAST;
+            if self.levels[level].capacity() > (keep + spare) * 5 / 4 {
+                self.levels[level].shrink_to(keep + spare);
             }
             level += 1;
         }
@@ -214,6 +214,14 @@ impl Pyramid {
     }
 }
 
+/// Puts a cell at the end. Room is made by a quarter, not by the double: there are many of these queues, for good.
+fn append(queue: &mut VecDeque<Cell>, cell: Cell) {
+    if queue.len() == queue.capacity() {
+        queue.reserve_exact(queue.len() / 4 + LEAST);
+    }
+    queue.push_back(cell);
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -234,7 +242,7 @@ mod tests {
                 pyramid.push(Cell::one(place(i as u64), *v), room);
             }
             let cells: Vec<_> = pyramid.cells().copied().collect();
-            prop_assert!(cells.len() <= room + 16 * LEAST + BATCH);
+            prop_assert!(cells.len() <= room + 16 * LEAST + BATCH.min(room / 4));
             prop_assert_eq!(cells.iter().map(|c| c.count as usize).sum::<usize>(), values.len());
             for c in &cells {
                 let part = &values[c.steps.0 as usize..=c.steps.1 as usize];
@@ -249,6 +257,20 @@ mod tests {
                 prop_assert_eq!(pair[0].steps.1 + 1, pair[1].steps.0);
             }
         }
+    }
+
+    #[test]
+    fn a_longer_past_takes_no_more_room() {
+        let mut pyramid = Pyramid::default();
+        let mut most = [0; 2];
+        for i in 0..400_000u64 {
+            pyramid.push(Cell::one(place(i), 1.0), 4096);
+            let taken = pyramid.levels.iter().map(VecDeque::capacity).sum::<usize>();
+            let part = &mut most[usize::from(i >= 4 * 4096)];
+            *part = (*part).max(taken);
+        }
+        assert!(most[1] <= most[0] * 5 / 4 && most[1] <= 4096 * 3 / 2, "{most:?}");
+        assert!(pyramid.cells().count() <= 4096 + BATCH);
     }
 
     #[test]

@@ -18,9 +18,9 @@ use super::{
 };
 
 /// Cells of all series together, 96 bytes each.
-const ROOM: usize = 160 * 1024;
-/// Cells of one series, at most and at least.
-const ROOM_OF_ONE: (usize, usize) = (128, 64 * 1024);
+const ROOM: usize = 96 * 1024;
+/// Cells of one series, at least and at most.
+const ROOM_OF_ONE: (usize, usize) = (128, 32 * 1024);
 /// Keys kept; what a log prints beyond is counted.
 const MAX_KEYS: usize = 4096;
 /// How far back another rank's value of the same step is looked for.
@@ -513,7 +513,7 @@ impl Metrics {
             PointKind::Eval => self.moments.evaluated(source, precision, &point, place),
             _ => self.moments.trained(source, &point, place),
         }
-        let mut room = self.room;
+        let room = self.room;
         let before = self.train.len() + self.eval.len();
         let family = if point.kind == PointKind::Eval { &mut self.eval } else { &mut self.train };
         let others = before - family.len();
@@ -538,13 +538,11 @@ impl Metrics {
             }
         }
         let after = self.train.len() + self.eval.len();
-        if after != before {
-            room = (ROOM / after).clamp(ROOM_OF_ONE.0, ROOM_OF_ONE.1);
-            // Not at every new key: merging is not undone.
-            if room * 2 < self.room || room == ROOM_OF_ONE.0 {
-                self.room = room;
-                self.train.series.iter_mut().chain(&mut self.eval.series).for_each(|s| s.settle(room));
-            }
+        if after * self.room > ROOM && self.room > ROOM_OF_ONE.0 {
+            // With something to spare: not at every new key.
+            let room = (ROOM / after * 3 / 4).clamp(ROOM_OF_ONE.0, ROOM_OF_ONE.1);
+            self.room = room;
+            self.train.series.iter_mut().chain(&mut self.eval.series).for_each(|s| s.settle(room));
         }
         if point.kind == PointKind::Train {
             let newer = self.last_train.as_ref().is_none_or(|(from, last)| {
