@@ -5,7 +5,7 @@ use std::{
     io::{Read, Write},
     os::unix::process::ExitStatusExt,
     path::Path,
-    process::{Child, Command, ExitStatus, Stdio},
+    process::{Command, ExitStatus, Stdio},
     time::{Duration, Instant},
 };
 
@@ -16,8 +16,17 @@ fn oomph(state: &Path) -> Command {
 }
 
 fn shell(state: &Path, script: &str) -> (ExitStatus, Vec<u8>, Vec<u8>) {
-    let output = oomph(state).args(["run", "--", "sh", "-c", script]).output().unwrap();
+    shell_in(&[], state, script)
+}
+
+fn shell_in(mode: &[&str], state: &Path, script: &str) -> (ExitStatus, Vec<u8>, Vec<u8>) {
+    let output = oomph(state).arg("run").args(mode).args(["--", "sh", "-c", script]).output().unwrap();
     (output.status, output.stdout, output.stderr)
+}
+
+/// A figure for whoever runs this: shown even when the test passes.
+fn tell(text: &str) {
+    let _ = writeln!(std::io::stderr(), "  {text}");
 }
 
 /// Waits until `done` holds; fails after a minute.
@@ -34,13 +43,19 @@ fn codes() -> Vec<i32> {
     if crate::properties::full() { (0..256).collect() } else { vec![0, 1, 2, 3, 77, 126, 127, 137, 255] }
 }
 
+/// Into a file, and through a terminal.
+const MODES: [&[&str]; 2] = [&[], &["--pty"]];
+
 #[test]
 fn exit_codes_come_through() {
     let state = tempfile::tempdir().unwrap();
-    for code in codes() {
-        let (status, ..) = shell(state.path(), &format!("exit {code}"));
-        assert_eq!(status.code(), Some(code));
+    for mode in MODES {
+        for code in codes() {
+            let (status, ..) = shell_in(mode, state.path(), &format!("exit {code}"));
+            assert_eq!(status.code(), Some(code), "{mode:?}");
+        }
     }
+    tell(&format!("C1: {} exit codes in two modes: the same", codes().len()));
 }
 
 #[test]
@@ -52,10 +67,13 @@ fn death_by_signal_comes_through() {
     let all: Vec<i32> = (1..=64).filter(|n| ![32, 33].contains(n) && !harmless.contains(n)).collect();
     let some = [1, 2, 3, 6, 9, 10, 12, 13, 14, 15, 16, 29, 30, 34, 64];
     let signals = if crate::properties::full() { &all[..] } else { &some[..] };
-    for signal in signals {
-        let (status, ..) = shell(state.path(), &format!("ulimit -c 0; kill -{signal} $$"));
-        assert_eq!(status.signal(), Some(*signal), "signal {signal}: {status:?}");
+    for mode in MODES {
+        for signal in signals {
+            let (status, ..) = shell_in(mode, state.path(), &format!("ulimit -c 0; kill -{signal} $$"));
+            assert_eq!(status.signal(), Some(*signal), "{mode:?}, signal {signal}: {status:?}");
+        }
     }
+    tell(&format!("C1: {} signals in two modes: died of alike", signals.len()));
 }
 
 #[test]
@@ -73,41 +91,87 @@ fn a_missing_command_is_127_and_a_plain_file_126() {
 #[test]
 fn output_passes_through_untouched() {
     let state = tempfile::tempdir().unwrap();
-    let mut bytes: Vec<u8> = (0..3_000_000u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
-    bytes.extend_from_slice(b"\r  1%|#  | 1/2\r\x1b[31mlast line without its end");
     let file = state.path().join("bytes");
-    fs::write(&file, &bytes).unwrap();
-    let (status, out, err) = shell(state.path(), &format!("cat {}; printf complaint >&2", file.display()));
-    assert!(status.success());
-    assert!(out == bytes, "{} bytes of {}", out.len(), bytes.len());
-    assert_eq!(err, b"complaint");
+    let mebibytes = if crate::properties::full() { 1024 } else { 3 };
+    let mut dice = 7u64;
+    let mut writer = std::io::BufWriter::new(fs::File::create(&file).unwrap());
+    for _ in 0..mebibytes << 17 {
+        dice = dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        writer.write_all(&(dice ^ dice >> 29).to_le_bytes()).unwrap();
+    }
+    writer.write_all(b"\r  1%|#  | 1/2\r\x1b[31mlast line without its end").unwrap();
+    drop(writer);
+    let mut child = oomph(state.path())
+        .args(["run", "--no-gpu", "--", "sh", "-c", &format!("cat {}; printf complaint >&2", file.display())])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // As it comes: a gigabyte is not held in memory.
+    let same = |mut came: Box<dyn Read>| {
+        let mut want = std::io::BufReader::with_capacity(1 << 16, fs::File::open(&file).unwrap());
+        let (mut one, mut other, mut read) = (vec![0; 1 << 16], vec![0; 1 << 16], 0);
+        while let Ok(n @ 1..) = came.read(&mut one) {
+            want.read_exact(&mut other[..n]).unwrap();
+            assert!(one[..n] == other[..n], "other bytes after {read}");
+            read += n as u64;
+        }
+        assert_eq!(read, fs::metadata(&file).unwrap().len());
+        read
+    };
+    let read = same(Box::new(child.stdout.take().unwrap()));
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success());
+    assert_eq!(output.stderr, b"complaint");
+    // A bar that is drawn anew and anew.
+    let script = "i=0; while [ $i -lt 3000 ]; do i=$((i+1)); printf '\\r%4d/3000 |##| 1.00it/s' $i; done; echo";
+    let direct = Command::new("sh").args(["-c", script]).output().unwrap().stdout;
+    for mode in MODES {
+        let (_, out, _) = shell_in(mode, state.path(), script);
+        assert!(out == direct, "{mode:?}: {} bytes of {}", out.len(), direct.len());
+    }
+    tell(&format!("C5: {read} random bytes and a bar's {}: as they were", direct.len()));
 }
 
 #[test]
 fn signals_are_forwarded_once_and_hang_ups_are_not() {
-    let state = tempfile::tempdir().unwrap();
-    let seen = state.path().join("seen");
-    let ready = state.path().join("ready");
-    // Counts what it gets; ends on a second USR2.
-    let script = format!(
-        "for s in TERM INT QUIT USR1 HUP; do trap \"echo $s >> {seen}\" $s; done; trap 'exit 7' USR2; touch {ready}; while :; do sleep 0.02; done",
-        seen = seen.display(),
-        ready = ready.display()
-    );
-    let mut child = oomph(state.path()).args(["run", "--", "sh", "-c", &script]).stdout(Stdio::null()).spawn().unwrap();
-    until("the child is ready", || ready.exists());
-    let kill = |child: &Child, name: &str| {
-        let status = Command::new("kill").args([&format!("-{name}"), &child.id().to_string()]).status().unwrap();
-        assert!(status.success());
-    };
-    for (nth, name) in ["TERM", "INT", "QUIT", "USR1"].iter().enumerate() {
-        kill(&child, name);
-        until(name, || fs::read_to_string(&seen).is_ok_and(|text| text.lines().count() == nth + 1));
+    let names = ["TERM", "INT", "QUIT", "USR1", "USR2", "CONT"];
+    for mode in MODES {
+        let state = tempfile::tempdir().unwrap();
+        let [seen, ready, end] = ["seen", "ready", "end"].map(|name| state.path().join(name));
+        let script = format!(
+            "for s in {} HUP; do trap \"echo $s >> {seen}\" $s; done; touch {ready}; while [ ! -e {end} ]; do sleep 0.02; done; exit 7",
+            names.join(" "),
+            seen = seen.display(),
+            ready = ready.display(),
+            end = end.display()
+        );
+        let mut child = oomph(state.path())
+            .arg("run")
+            .args(mode)
+            .args(["--", "sh", "-c", &script])
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        until("the child is ready", || ready.exists());
+        let kill = |name: &str| {
+            let status = Command::new("kill").args([&format!("-{name}"), &child.id().to_string()]).status().unwrap();
+            assert!(status.success());
+        };
+        for (nth, name) in names.iter().enumerate() {
+            kill(name);
+            until(name, || fs::read_to_string(&seen).is_ok_and(|text| text.lines().count() == nth + 1));
+        }
+        kill("HUP");
+        kill("WINCH");
+        // One more that comes through: what was sent before has had its time.
+        kill("USR1");
+        until("the last one", || fs::read_to_string(&seen).is_ok_and(|text| text.lines().count() > names.len()));
+        fs::write(&end, "").unwrap();
+        assert_eq!(child.wait().unwrap().code(), Some(7), "{mode:?}");
+        assert_eq!(fs::read_to_string(&seen).unwrap(), format!("{}\nUSR1\n", names.join("\n")), "{mode:?}");
     }
-    kill(&child, "HUP");
-    kill(&child, "USR2");
-    assert_eq!(child.wait().unwrap().code(), Some(7));
-    assert_eq!(fs::read_to_string(&seen).unwrap(), "TERM\nINT\nQUIT\nUSR1\n");
+    tell("C4: 6 signals in two modes: once each; HUP and WINCH: never");
 }
 
 #[test]
@@ -134,22 +198,37 @@ fn the_child_does_not_wait_for_a_stopped_oomph() {
     assert!(child.wait().unwrap().success());
 }
 
+/// The process that the caller started is killed, the supervisor, or both, in this order.
 #[test]
 fn the_child_outlives_a_killed_oomph() {
-    let state = tempfile::tempdir().unwrap();
-    let (ready, go, done) = (state.path().join("ready"), state.path().join("go"), state.path().join("done"));
-    let script = format!(
-        "touch {}; while [ ! -e {} ]; do sleep 0.02; done; echo still here; touch {}",
-        ready.display(),
-        go.display(),
-        done.display()
-    );
-    let mut child = oomph(state.path()).args(["run", "--", "sh", "-c", &script]).stdout(Stdio::null()).spawn().unwrap();
-    until("the child is ready", || ready.exists());
-    child.kill().unwrap();
-    child.wait().unwrap();
-    fs::write(&go, "").unwrap();
-    until("the child went on to its end", || done.exists());
+    let rounds = if crate::properties::full() { 100 } else { 3 };
+    for round in 0..rounds {
+        let state = tempfile::tempdir().unwrap();
+        let [ready, go, done] = ["ready", "go", "done"].map(|name| state.path().join(name));
+        // torchrun sets a handler of its own for hang-ups: one that comes would end it.
+        let script = format!(
+            "trap 'exit 3' HUP; echo $PPID > {ready}.new; mv {ready}.new {ready}; while [ ! -e {} ]; do sleep 0.02; done; echo still here; touch {}",
+            go.display(),
+            done.display(),
+            ready = ready.display(),
+        );
+        let mut child =
+            oomph(state.path()).args(["run", "--", "sh", "-c", &script]).stdout(Stdio::null()).spawn().unwrap();
+        until("the child is ready", || ready.exists());
+        if round % 3 != 0 {
+            let supervisor = fs::read_to_string(&ready).unwrap();
+            let status = Command::new("kill").args(["-KILL", supervisor.trim()]).status().unwrap();
+            assert!(status.success(), "nobody supervises");
+        }
+        if round % 3 != 1 {
+            let _ = child.kill();
+        }
+        fs::write(&go, "").unwrap();
+        until("the child went on to its end", || done.exists());
+        let _ = child.kill();
+        child.wait().unwrap();
+    }
+    tell(&format!("C3: {rounds} times oomph was killed: the command went on to its end each time"));
 }
 
 /// Somebody's `| less` that nobody scrolls: what oomph knows and records does not wait for it.
