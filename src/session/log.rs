@@ -349,7 +349,7 @@ mod tests {
     fn many_logs_share_the_memory() {
         let feed = |log: &mut Log, from: u64| {
             for n in from..from + 60_000 {
-                log.feed(Timestamp::UNIX_EPOCH, n * 256, format!("{:255}\n", n).as_bytes());
+                log.feed(Timestamp::UNIX_EPOCH, n * 256, format!("{n:255}\n").as_bytes());
             }
         };
         let mut log = Log::default();
