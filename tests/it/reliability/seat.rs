@@ -30,6 +30,8 @@ pub struct Seat {
     looking: Arc<AtomicBool>,
     /// Bytes a second that it reads at most.
     speed: Arc<AtomicUsize>,
+    /// How often there was nothing to read.
+    silences: Arc<AtomicUsize>,
     closed: Arc<AtomicBool>,
     reader: Option<JoinHandle<()>>,
 }
@@ -67,8 +69,9 @@ impl Seat {
         }));
         let (looking, closed) = (Arc::new(AtomicBool::new(true)), Arc::new(AtomicBool::new(false)));
         let speed = Arc::new(AtomicUsize::new(usize::MAX));
+        let silences = Arc::new(AtomicUsize::new(0));
         let reader = {
-            let (master, seen) = (Arc::clone(&master), Arc::clone(&seen));
+            let (master, seen, silences) = (Arc::clone(&master), Arc::clone(&seen), Arc::clone(&silences));
             let (looking, closed, speed) = (Arc::clone(&looking), Arc::clone(&closed), Arc::clone(&speed));
             thread::spawn(move || {
                 let mut buffer = vec![0; 65536];
@@ -92,13 +95,18 @@ impl Seat {
                                 seen.screen.process(&buffer[..n]);
                             }
                             // Nobody holds the other end any more.
-                            _ => thread::sleep(Duration::from_millis(5)),
+                            _ => {
+                                silences.fetch_add(1, Ordering::SeqCst);
+                                thread::sleep(Duration::from_millis(5));
+                            }
                         }
+                    } else {
+                        silences.fetch_add(1, Ordering::SeqCst);
                     }
                 }
             })
         };
-        Self { child, master: Some(master), seen, looking, speed, closed, reader: Some(reader) }
+        Self { child, master: Some(master), seen, looking, speed, silences, closed, reader: Some(reader) }
     }
 
     /// oomph itself in front of a terminal.
@@ -177,15 +185,10 @@ impl Seat {
             status = self.child.try_wait().unwrap();
             status.is_some()
         });
-        // What was written last may still be on its way.
-        let mut before = 0;
-        while self.looking.load(Ordering::SeqCst) && self.master.is_some() {
-            thread::sleep(Duration::from_millis(30));
-            let now = self.seen.lock().unwrap().bytes.len();
-            if now == before {
-                break;
-            }
-            before = now;
+        // What was written last may still be on its way: a look that began after the end must find nothing more.
+        let silent = self.silences.load(Ordering::SeqCst) + 2;
+        if self.looking.load(Ordering::SeqCst) && self.master.is_some() {
+            until("all is read", || self.silences.load(Ordering::SeqCst) >= silent);
         }
         (status.unwrap(), start.elapsed())
     }
