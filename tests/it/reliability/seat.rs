@@ -85,20 +85,17 @@ impl Seat {
                     if poll(&mut fds, Some(&soon)).is_ok_and(|n| n > 0) {
                         // A hundredth of a second's worth at a time.
                         let most = (speed.load(Ordering::SeqCst) / 100).clamp(1, buffer.len());
-                        match rustix::io::read(&*master, &mut buffer[..most]) {
-                            Ok(n @ 1..) => {
-                                if most < buffer.len() {
-                                    thread::sleep(Duration::from_millis(n as u64 * 10 / most as u64));
-                                }
-                                let mut seen = seen.lock().unwrap();
-                                seen.bytes.extend_from_slice(&buffer[..n]);
-                                seen.screen.process(&buffer[..n]);
+                        if let Ok(n @ 1..) = rustix::io::read(&*master, &mut buffer[..most]) {
+                            if most < buffer.len() {
+                                thread::sleep(Duration::from_millis(n as u64 * 10 / most as u64));
                             }
+                            let mut seen = seen.lock().unwrap();
+                            seen.bytes.extend_from_slice(&buffer[..n]);
+                            seen.screen.process(&buffer[..n]);
+                        } else {
                             // Nobody holds the other end any more.
-                            _ => {
-                                silences.fetch_add(1, Ordering::SeqCst);
-                                thread::sleep(Duration::from_millis(5));
-                            }
+                            silences.fetch_add(1, Ordering::SeqCst);
+                            thread::sleep(Duration::from_millis(5));
                         }
                     } else {
                         silences.fetch_add(1, Ordering::SeqCst);
