@@ -10,6 +10,7 @@ mod job;
 pub mod live;
 pub mod models;
 mod phases;
+mod pool;
 mod reserve;
 
 use std::collections::BTreeMap;
@@ -158,14 +159,26 @@ fn notes(job: &Job, knobs: &Knobs) -> Vec<Clean> {
     notes
 }
 
-/// What the fitted part of the prediction is made of: the group of the job, its features and their coefficients (GiB),
-/// and what its share of the pool is beside them, in bytes. For those who fit anew.
-pub fn reserve_fit(model: &Architecture, knobs: &Knobs) -> Option<(Group, [f64; 3], [f64; 3])> {
+/// What the fitted part of the prediction is made of. For those who fit anew.
+#[derive(Clone, Copy, Debug)]
+pub struct Fitted {
+    pub group: Group,
+    /// In GiB.
+    pub features: [f64; 3],
+    pub coefficients: [f64; 3],
+    /// What is known to stay unused without a fit, in GiB.
+    pub walked: f64,
+}
+
+/// The fitted part of a job's prediction; `None` where it has none.
+pub fn fitted(model: &Architecture, knobs: &Knobs) -> Option<Fitted> {
     let job = Job::new(model.clone(), knobs);
     let phases = phases::phases(&job);
     let largest = phases.iter().max_by_key(|p| p.bytes)?;
     let (group, features) = reserve::features(&job, largest);
-    (!job.early_trl && !job.eager).then_some((group, features, constants::RESERVE[group as usize]))
+    let walked = reserve::walked(&job, largest) / constants::GIB;
+    let coefficients = constants::RESERVE[group as usize];
+    (!job.early_trl && !job.eager).then_some(Fitted { group, features, coefficients, walked })
 }
 
 /// Fits when even the upper end of the interval does; does not when not even the lower end does.

@@ -27,8 +27,10 @@ pub struct Sizes {
     pub trainable: f64,
     /// What one layer keeps for its backward.
     pub layer: f64,
-    /// What all layers keep from forward to backward.
+    /// What all layers keep from forward to backward, with what their ends keep: the embedding's output and the last
+    /// norm in float32.
     pub kept: f64,
+    pub ends: f64,
 }
 
 /// What the caching allocator really takes for a tensor: from 10 MiB on a segment in steps of 2 MiB, whose rest is
@@ -96,7 +98,6 @@ pub fn sizes(job: &Job) -> Sizes {
     let reference = if job.reference { weights } else { 0.0 };
     let layer = layer(job);
     let n = job.tokens();
-    // The embedding's output and the final norm in float32.
     let ends = if job.early_trl {
         0.0
     } else {
@@ -122,6 +123,7 @@ pub fn sizes(job: &Job) -> Sizes {
         trainable: trainable * element,
         layer: layer / tp,
         kept: kept / if job.checkpointing { 1.0 } else { tp } + ends,
+        ends,
     }
 }
 
@@ -166,6 +168,9 @@ fn trained(job: &Job) -> f64 {
         "olmo2" => (hidden + 4.0) * h + 8.0 * i + 12.0 * (q + kv),
         "phi3" => hidden * h + 8.0 * i + 8.0 * q + 6.0 * kv,
         "gemma2" | "gemma3" | "gemma3_text" => (hidden + 20.0) * h + 8.0 * i + 12.0 * (q + kv),
+        // The activation is written out in single operations, in float32 under autocast (`pow`), and so are the norms.
+        "gpt2" if job.autocast => 14.0 * h + 16.0 * i + 8.0 * h,
+        "gpt2" => 10.0 * h + 10.0 * i + 8.0 * h,
         _ => hidden * h + 8.0 * i + 4.0 * (q + kv) + 4.0 * a,
     };
     (whole - fused) * if all_float32 { 2.0 } else { 1.0 } - if all_float32 { 8.0 * h } else { 0.0 }
@@ -282,15 +287,55 @@ fn logits(job: &Job, tokens: f64, lora: bool) -> Logits {
     }
 }
 
+/// What one layer holds for a moment.
+pub struct Transients {
+    /// Of its forward, and of the prompt's before generation, in bytes a token.
+    pub forward: f64,
+    pub prefill: f64,
+    /// Of its backward, in bytes.
+    pub backward: f64,
+    /// What eager attention adds to the forward, in bytes.
+    pub eager_forward: f64,
+}
+
+/// Transients of one layer: float32 adapters make autocast copies, bfloat16 ones do not.
+pub fn transients(job: &Job) -> Transients {
+    let m = &job.model;
+    let [h, i] = [m.hidden, m.intermediate * m.experts_per_token].map(|x| x as f64);
+    let way = match (job.lora_rank > 0, job.quantization != Quantization::None) {
+        (false, _) => 0,
+        (true, false) => 1,
+        (true, true) => 2,
+    };
+    let (of_mlp, of_hidden) = BACKWARD_TRANSIENT[way];
+    // GPT-2's activation under autocast: three float32 gradients of its single operations.
+    let of_mlp = if m.family == "gpt2" && job.autocast { 12.0 } else { of_mlp };
+    // Liger's MLP writes its gradients over its inputs.
+    let of_mlp = if job.fused_loss { of_mlp - 2.0 } else { of_mlp };
+    // Eager attention: the softmax's float32 copies in the forward, and their gradients in the backward.
+    let t = job.sequence as f64;
+    let scores = if job.eager { m.heads as f64 * t * t * job.micro_batch as f64 } else { 0.0 };
+    // Before 5.x the transients of a layer were not found beside the larger logits.
+    let modern = if job.early_trl { 0.0 } else { 1.0 };
+    let n = job.tokens();
+    // A layer's backward is largest in its MLP, when all of the layer is there still; with eager attention it can be in
+    // the attention, when what the MLP kept has gone.
+    let in_attention = 10.0 * scores - 8.0 * n * i;
+    Transients {
+        forward: FORWARD_TRANSIENT[way] * i * modern,
+        prefill: PREFILL_TRANSIENT[way] * i * modern,
+        backward: (n * (of_mlp * i + of_hidden * h) * modern).max(in_attention),
+        eager_forward: 9.0 * scores,
+    }
+}
+
 /// Every phase of the job, in the order of a step.
 pub fn phases(job: &Job) -> Vec<PhaseEstimate> {
     let m = &job.model;
     let s = sizes(job);
     let n = job.tokens();
-    let [h, i] = [m.hidden, m.intermediate * m.experts_per_token].map(|x| x as f64);
     let vocab = m.vocab as f64;
     let lora = job.lora_rank > 0;
-    let quantised = job.quantization != Quantization::None;
     let w = job.weight_bytes;
     let states = if job.steps > 1 { s.states } else { 0.0 };
     let carried = if job.accumulation > 1 { s.gradients } else { 0.0 };
@@ -308,23 +353,7 @@ pub fn phases(job: &Job) -> Vec<PhaseEstimate> {
     let loss_tokens = if job.method == Method::Online { (job.micro_batch * job.completion) as f64 } else { n };
     let all_logits = loss_tokens * vocab;
     let logits = logits(job, loss_tokens, lora);
-    // Transients of one layer, per token: float32 adapters make autocast copies, bfloat16 ones do not.
-    let way = match (lora, quantised) {
-        (false, _) => 0,
-        (true, false) => 1,
-        (true, true) => 2,
-    };
-    let (of_mlp, of_hidden) = BACKWARD_TRANSIENT[way];
-    // Liger's MLP writes its gradients over its inputs.
-    let of_mlp = if job.fused_loss { of_mlp - 2.0 } else { of_mlp };
-    let backward_transient = of_mlp * i + of_hidden * h;
-    let (forward_transient, prefill) = (FORWARD_TRANSIENT[way] * i, PREFILL_TRANSIENT[way] * i);
-    // Eager attention: the softmax's float32 copies in the forward, and their gradients in the backward.
-    let t = job.sequence as f64;
-    let scores = if job.eager { m.heads as f64 * t * t * job.micro_batch as f64 } else { 0.0 };
-    let (eager_forward, eager_backward) = (9.0 * scores, 10.0 * scores);
-    // Before 5.x the transients of a layer were not found beside the larger logits.
-    let modern = if job.early_trl { 0.0 } else { 1.0 };
+    let Transients { forward: forward_transient, prefill, backward: in_layer, eager_forward } = transients(job);
     let phase = |id: PhaseId, e: Extra| {
         let components = Components {
             weights: s.weights as u64,
@@ -353,7 +382,7 @@ pub fn phases(job: &Job) -> Vec<PhaseEstimate> {
                     gradients: 0.0,
                     kv_cache: cache,
                     logits: sequences * vocab * 4.0,
-                    activations: prefill * modern * sequences * job.prompt as f64,
+                    activations: prefill * sequences * job.prompt as f64,
                     autocast: copies,
                     ..base()
                 },
@@ -363,14 +392,14 @@ pub fn phases(job: &Job) -> Vec<PhaseEstimate> {
         all.push(phase(
             PhaseId::Scoring,
             Extra {
-                activations: n * forward_transient.max(0.0) * modern,
+                activations: n * forward_transient,
                 logits: if job.loss == Loss::Tiles { 0.0 } else { scored },
                 autocast: copies,
                 ..base()
             },
         ));
     }
-    let transient = if job.checkpointing { n * forward_transient * modern + eager_forward } else { 0.0 };
+    let transient = if job.checkpointing { n * forward_transient + eager_forward } else { 0.0 };
     all.push(phase(
         PhaseId::Forward,
         Extra {
@@ -383,20 +412,18 @@ pub fn phases(job: &Job) -> Vec<PhaseEstimate> {
     // The start of the backward: everything kept, and the loss's own gradients; or the fused head's.
     let start = logits.after.max(logits.backward);
     all.push(phase(PhaseId::LogitsLoss, Extra { activations: s.kept, logits: start, autocast: copies_left, ..base() }));
-    // A layer's backward is largest in its MLP, when all of the layer is there still; with eager attention it can be in
-    // the attention, when what the MLP kept has gone.
-    let in_attention = eager_backward - 8.0 * n * i;
-    let in_layer = (n * backward_transient * modern).max(in_attention);
     // The first layers of the backward, before most gradients exist; and its end, when all do.
     let recomputed = if job.checkpointing { s.layer } else { 0.0 };
-    let early = Extra { activations: s.kept + recomputed + in_layer, autocast: copies_left, ..base() };
+    let early = Extra { activations: s.kept - s.ends / 2.0 + recomputed + in_layer, autocast: copies_left, ..base() };
     let one_layer = if lora { 0.0 } else { m.linear() as f64 / m.layers as f64 * w };
     // The gradients of a tied embedding and head coexist before they are added; the plain head's is transposed, so that
     // the sum is a third tensor.
     let copies_of_tied = if matches!(job.loss, Loss::Whole | Loss::Rows) { 2.0 } else { 1.0 };
-    let tied = if m.tied && !lora && job.loss != Loss::Value { copies_of_tied * m.embedding() as f64 * w } else { 0.0 };
+    let head_is_embedding = m.tied && job.loss != Loss::Value;
+    let tied = if head_is_embedding && !lora { copies_of_tied * m.embedding() as f64 * w } else { 0.0 };
     // The embedding's own gradient comes last of all.
-    let embedding = if m.tied || lora { 0.0 } else { m.embedding() as f64 * w };
+    let head_is_embedding = m.tied && job.loss != Loss::Value;
+    let embedding = if head_is_embedding || lora { 0.0 } else { m.embedding() as f64 * w };
     let last = s.layer + in_layer - one_layer - embedding;
     let late = Extra { gradients: s.gradients, activations: last.max(tied).max(0.0), ..base() };
     let (early, late) = (phase(PhaseId::Backward, early), phase(PhaseId::Backward, late));
@@ -427,7 +454,7 @@ pub fn phases(job: &Job) -> Vec<PhaseEstimate> {
         let element = if job.autocast || job.float32 { 4.0 } else { 2.0 };
         let kept = evaluation.kept_rows.map_or(0.0, |rows| element * vocab * (rows * job.sequence) as f64);
         let logits = (2.0 * kept).max(kept + batch - element * one);
-        let transient = rows * forward_transient * modern + eager_forward;
+        let transient = rows * forward_transient + eager_forward;
         all.push(phase(
             PhaseId::Eval,
             Extra {

@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use oomph::{
-    memory::{self, Group, models},
+    memory::{self, Fitted, Group, models},
     model::knobs::{Knob, Origin, Value as Setting},
     parse::config,
 };
@@ -45,9 +45,9 @@ fn runs() -> Vec<Run> {
 
 /// Rows of different lengths: padded batches repeat keys and values, and break the pool's blocks, by lengths that no
 /// configuration names.
-const NOT_MODELLED: &[&str] = &["hf-tiny-vary-nogc"];
+const NOT_MODELLED: &[&str] = &["hf-tiny-vary-nogc", "hf-smol17-vary-full", "hf-qw3-17-vary"];
 /// Where the blocks of the pool are cut differently than anywhere else; predicted too low, and known.
-const WORST: f64 = 0.28;
+const WORST: f64 = 0.17;
 
 #[test]
 fn predictions_stay_near_what_was_measured() {
@@ -88,8 +88,8 @@ fn predictions_stay_near_what_was_measured() {
     );
     let far = device.iter().filter(|e| **e > 0.08).count();
     assert!(worst.is_empty(), "{worst:?}");
-    assert!(mean(&allocated) <= 0.0075, "allocated {:.4}", mean(&allocated));
-    assert!(mean(&device) <= 0.028, "device {:.4}", mean(&device));
+    assert!(mean(&allocated) <= 0.006, "allocated {:.4}", mean(&allocated));
+    assert!(mean(&device) <= 0.024, "device {:.4}", mean(&device));
     assert!(far * 15 <= device.len(), "{far} of {} are more than 8 % off", device.len());
     assert!((0.75..=0.95).contains(&share), "{share:.2} of the runs lie in the interval of four in five");
 }
@@ -126,14 +126,15 @@ fn samples() -> Vec<Sample> {
         let model = models::find(knobs.str(Knob::Model).unwrap()).unwrap();
         let known =
             !NOT_MODELLED.contains(&run["id"].as_str().unwrap()) && knobs.bool(Knob::ComputeMetrics) != Some(true);
-        if let Some((group, features, coefficients)) = memory::reserve_fit(&model, &knobs).filter(|_| known) {
+        if let Some(Fitted { group, features, coefficients, walked }) = memory::fitted(&model, &knobs).filter(|_| known)
+        {
             let gap = of("reserved") - of("allocated");
             all.push(Sample {
                 model: model.name.to_string(),
                 group,
                 features,
                 coefficients,
-                gap,
+                gap: gap - walked,
                 device: of("device"),
             });
         }
@@ -212,6 +213,6 @@ fn held_out_models_are_predicted_as_well() {
         built_in.len()
     );
     assert!(held_out.len() * 10 >= built_in.len() * 8, "{} of {} could be left out", held_out.len(), built_in.len());
-    assert!(mean(&held_out) <= 0.035, "{:.4}", mean(&held_out));
+    assert!(mean(&held_out) <= 0.027, "{:.4}", mean(&held_out));
     assert!(mean(&built_in) <= mean(&held_out) + 0.005, "the constants are stale: the fit above is better");
 }
