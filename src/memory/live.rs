@@ -162,7 +162,7 @@ mod tests {
 
     #[test]
     fn a_limit_that_will_not_be_reached_is_told() {
-        let short = check(GRPO, 10.0, 1.05, Some(200)).unwrap();
+        let short = check(GRPO, 9.0, 1.05, Some(200)).unwrap();
         assert!(short.is_short());
         let text = short.sentence();
         assert!(text.starts_with("completions longer than about "), "{text}");
