@@ -6,7 +6,7 @@ check:
 
 # Every test of docs/reliability.md at its full count; prints the figures. Hours on two cores
 night:
-    OOMPH_TEST_FULL=1 cargo test --locked --test it -- --nocapture --test-threads=2
+    OOMPH_TEST_FULL=1 nice cargo test --locked --profile night --test it -- --nocapture --test-threads=1
 
 # Takes each guard of tests/guards.toml out of a copy and sees its test fail (or `just guards T1,V4`)
 guards rows="all":

@@ -6,8 +6,9 @@ use unicode_width::UnicodeWidthChar;
 /// One line of text from outside, safe to show anywhere.
 ///
 /// Logs, file names, process names, tags and argv are hostile until they are this type: control characters (C0, DEL,
-/// C1), bidirectional controls, zero-width and tag characters stand in it as visible escapes (`\x1b`, `\u{202e}`), and
-/// at most eight combining marks follow one character. A tab is a blank. Only this type may reach a widget, a print
+/// C1), bidirectional controls, zero-width and tag characters stand in it as visible escapes (`\x1b`, `\u{202e}`). So do
+/// the skin tones of emoji, which one terminal joins to the sign before and another puts into cells of their own. At
+/// most eight combining marks follow one character, and a tab is a blank. Only this type may reach a widget, a print
 /// or an export; the raw text stays with the parsers. Cloning shares the text: the key of a metric is kept once.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Clean(Arc<str>);
@@ -58,14 +59,15 @@ impl Clean {
 }
 
 /// Characters that move the cursor, hide, or turn text around: control characters, and what Unicode calls
-/// Default_Ignorable_Code_Point (with the line separators and annotation marks), less the variation selectors of emoji.
+/// Default_Ignorable_Code_Point (with the line separators and annotation marks), less the variation selectors of emoji;
+/// and skin tones.
 fn must_escape(c: char) -> bool {
     c.is_control()
         || matches!(c,
             '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}'..='\u{1160}' | '\u{17b4}'..='\u{17b5}'
             | '\u{180b}'..='\u{180f}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}'
             | '\u{3164}' | '\u{feff}' | '\u{ffa0}' | '\u{fff0}'..='\u{fffb}' | '\u{1bca0}'..='\u{1bca3}'
-            | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}')
+            | '\u{1d173}'..='\u{1d17a}' | '\u{1f3fb}'..='\u{1f3ff}' | '\u{e0000}'..='\u{e0fff}')
 }
 
 impl fmt::Display for Clean {
@@ -112,6 +114,7 @@ mod tests {
         check("loss\t1", "loss 1");
         check("多言語 ok", "多言語 ok");
         check("a\nb", "a\\nb");
+        check("👍🏽", "👍\\u{1f3fd}");
     }
 
     #[test]

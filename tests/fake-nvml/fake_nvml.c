@@ -312,6 +312,7 @@ __attribute__((destructor)) static void unloaded(void) { if (stats_path[0]) { un
 
 /* ------------------------------------------------------------------- faults */
 enum { K_DEV, K_SYS, K_FREE, K_ANY };
+static double init_at = -1; /* when it was last initialised */
 static int fault(const char *fn, const char *grp, const dev_t_ *d, int kind) {
   double t = now(); int rc = OK; static _Atomic u32 dice;
   for (int i = 0; i < nfault; i++) { fault_t *f = &faults[i];
@@ -323,6 +324,7 @@ static int fault(const char *fn, const char *grp, const dev_t_ *d, int kind) {
     else if (kind != K_DEV || rc) continue;
     else if (!strcmp(f->kind, "gpu_lost")) { if (gpu_ok && f->gpu >= 0) rc = E_LOST; }
     else if (!strcmp(f->kind, "reset_required")) { if (gpu_ok && f->gpu >= 0) rc = E_RESET; }
+    else if (!strcmp(f->kind, "reload")) { if (init_at < f->t1) rc = E_UNKNOWN; }
     else if (!hit) continue;
     else if (!strcmp(f->kind, "not_supported") && f->arg[0]) rc = E_NOSUP;
     else if (!strcmp(f->kind, "no_permission")) rc = E_PERM;
@@ -369,7 +371,7 @@ static int do_init(ctr_t *c) {
     if (!strcmp(k, "driver_not_loaded")) return E_NODRIVER;
     if (!strcmp(k, "lib_mismatch")) return E_MISMATCH;
     if (!strcmp(k, "init_no_permission")) return E_PERM; }
-  inits++; return OK;
+  init_at = now(); inits++; return OK;
 }
 API nvmlInit_v2(void) { CTR(nvmlInit_v2); return do_init(&ctr_); }
 API nvmlInit(void) { CTR(nvmlInit); return do_init(&ctr_); }

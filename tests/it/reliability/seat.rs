@@ -125,9 +125,13 @@ impl Seat {
     }
 
     pub fn shows(&self, text: &str) {
+        self.shows_within(Duration::from_secs(30), text);
+    }
+
+    pub fn shows_within(&self, patience: Duration, text: &str) {
         let start = Instant::now();
         while !self.contents().contains(text) {
-            assert!(start.elapsed() < Duration::from_secs(30), "never shown: {text}\n{}", self.contents());
+            assert!(start.elapsed() < patience, "never shown: {text}\n{}", self.contents());
             thread::sleep(Duration::from_millis(5));
         }
     }
