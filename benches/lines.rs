@@ -8,7 +8,10 @@ use std::{hint::black_box, path::Path};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use oomph::{
     model::{SourceId, Timestamp},
-    parse::{files::AnyReader, metrics::Record},
+    parse::{
+        files::AnyReader,
+        metrics::{self, Record},
+    },
     session::series::Metrics,
 };
 
@@ -18,11 +21,10 @@ fn read(bytes: &[u8], out: &mut Vec<Record>) -> usize {
     let mut points = 0;
     for chunk in bytes.chunks(256 << 10) {
         reader.feed(chunk, out);
-        points += out.len();
-        out.clear();
+        points += metrics::points(std::mem::take(out)).count();
     }
     reader.finish(out);
-    points + std::mem::take(out).len()
+    points + metrics::points(std::mem::take(out)).count()
 }
 
 fn logs(c: &mut Criterion) {
@@ -54,8 +56,7 @@ fn series(c: &mut Criterion) {
     let mut reader = AnyReader::default();
     reader.feed(&grpo, &mut records);
     reader.finish(&mut records);
-    let points: Vec<_> =
-        records.into_iter().filter_map(|r| if let Record::Point(p) = r { Some(p) } else { None }).collect();
+    let points: Vec<_> = metrics::points(records).collect();
     let mut group = c.benchmark_group("series");
     group.sample_size(10);
     group.throughput(Throughput::Elements(points.len().max(1) as u64));

@@ -53,7 +53,7 @@ pub struct DiagnoseArgs {
     job: super::knobs::KnobArgs,
 }
 
-use super::{gzip, report, scan};
+use super::{gzip, pieces, report, scan};
 
 /// # Errors
 /// When a file cannot be read.
@@ -98,7 +98,7 @@ pub fn run(args: &DiagnoseArgs) -> Result<ExitCode> {
         let mut scanner = Scanner::new(name.clone());
         let mut facts = Facts::default();
         let mut utf16 = Utf16::recognise(start);
-        let long = File::open(path).ok().filter(|file| utf16.is_none() && scan::is_long(file));
+        let long = File::open(path).ok().filter(|file| utf16.is_none() && pieces::is_long(file));
         if let Some(file) = long {
             scan::file(&file, &mut scanner, &mut facts).with_context(|| name.to_string())?;
         } else {

@@ -22,7 +22,7 @@ use crate::{
         dialects::{self, About, Dialect, Match, draft},
         files::{AnyReader, Format},
         frames,
-        metrics::Record,
+        metrics::points,
     },
 };
 
@@ -188,8 +188,7 @@ fn test(file: &Path, with: &[PathBuf], as_json: bool) -> Result<ExitCode> {
     reader.feed(&log, &mut records);
     reader.finish(&mut records);
     let mut reading = Reading::default();
-    for record in records {
-        let Record::Point(point) = record else { continue };
+    for point in points(records) {
         match point.kind {
             PointKind::Eval => reading.eval += 1,
             PointKind::Train | PointKind::Final => reading.train += 1,
@@ -313,7 +312,7 @@ fn new(file: &Path, name: Option<&str>) -> Result<ExitCode> {
     let mut records = Vec::new();
     reader.feed(&log, &mut records);
     reader.finish(&mut records);
-    let points = records.iter().filter(|r| matches!(r, Record::Point(_))).count();
+    let points = points(records).count();
     if points > 0 {
         let known = reader.dialects().join(", ");
         super::say(&format!("note: oomph reads {points} points of this log already, as {known}"));

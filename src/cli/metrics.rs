@@ -4,6 +4,7 @@ use std::{
     collections::HashSet,
     fs::File,
     io::{self, BufWriter, Read, Write},
+    os::unix::fs::FileExt,
     path::{Path, PathBuf},
     process::ExitCode,
     sync::mpsc::{self, SyncSender},
@@ -17,21 +18,26 @@ use serde_json::json;
 use crate::{
     model::{
         Clean, SourceId, Timestamp,
-        metric::{Point, PointKind, Progress},
+        metric::{Head, Point, PointKind, Progress, Rows},
     },
     parse::{
         files::{AnyReader, Format, trackio},
         metrics::Record,
+        tokens::{self, Lexer, Tokens},
     },
-    session::series::{Family, Metrics},
+    session::series::{Family, Metrics, Precision},
     source::{
         database,
         run_folder::{self, Sort},
     },
 };
 
+use super::pieces;
+
 /// Bytes read in one go.
 const CHUNK: usize = 256 << 10;
+/// What a thread takes of a long log at once.
+const PIECE: usize = 512 << 10;
 /// Chunks that may be read before their points are taken in.
 const AHEAD: usize = 4;
 
@@ -61,7 +67,7 @@ pub fn run(args: &MetricsArgs) -> Result<ExitCode> {
     let mut report = Report {
         out: BufWriter::with_capacity(1 << 16, stdout),
         json: args.json,
-        metrics: Metrics::default(),
+        metrics: Metrics::without_curves(),
         seen: HashSet::new(),
         seen_kinds: Vec::new(),
         sum: Summary::default(),
@@ -87,6 +93,30 @@ struct Summary {
     segments: u32,
     unparsed: u64,
     files: Vec<Clean>,
+}
+
+/// In a folder: what a file itself gave.
+type Own = Option<Vec<(PointKind, Option<u64>)>>;
+
+/// Why an input could not be read to its end.
+#[derive(Debug)]
+enum Failed {
+    Input(io::Error),
+    Output(anyhow::Error),
+}
+
+impl From<io::Error> for Failed {
+    fn from(error: io::Error) -> Self {
+        Self::Input(error)
+    }
+}
+
+/// A piece of a long log, and what a lexer found in it.
+#[derive(Default)]
+struct Found {
+    bytes: Vec<u8>,
+    tokens: Tokens,
+    lexer: Lexer,
 }
 
 struct Report<W: Write> {
@@ -131,24 +161,25 @@ impl<W: Write> Report<W> {
     fn file(&mut self, path: &Path, fills_in: bool) -> Result<()> {
         let shown = Clean::new(&path.to_string_lossy());
         let cannot = || format!("cannot read {shown}");
-        let input: Box<dyn Read + Send> = if path.as_os_str() == "-" {
-            Box::new(io::stdin())
-        } else {
-            Box::new(File::open(path).with_context(cannot)?)
-        };
-        if let Some(other) = super::watch::no_log(path) {
-            bail!("{other}");
-        }
+        let mut own = fills_in.then(Vec::new);
         let reader = AnyReader::for_path(&path.to_string_lossy());
-        let mut own = Vec::new();
-        // Reading and taking in are about the same work: each has a thread.
-        let reader = thread::scope(|scope| {
-            let (send, receive) = mpsc::sync_channel(AHEAD);
-            let reading = scope.spawn(move || read(input, reader, &send));
-            for mut records in receive {
-                self.take(&mut records, &shown, fills_in.then_some(&mut own))?;
+        let reader = if path.as_os_str() == "-" {
+            self.stream(io::stdin(), reader, &shown, &mut own)
+        } else {
+            let file = File::open(path).with_context(cannot)?;
+            if let Some(other) = super::watch::no_log(path) {
+                bail!("{other}");
             }
-            reading.join().map_err(|_| anyhow!("the reader of {shown} failed"))?.with_context(cannot)
+            if pieces::is_long(&file) {
+                self.long(file, reader, &shown, &mut own)
+            } else {
+                self.stream(file, reader, &shown, &mut own)
+            }
+        };
+        // Only what is read can fail: who reads the output may have seen enough.
+        let reader = reader.map_err(|error| match error {
+            Failed::Input(error) => anyhow!(error).context(cannot()),
+            Failed::Output(error) => error,
         })?;
         let mut records = Vec::new();
         if reader.format() == Some(Format::Sqlite) {
@@ -165,7 +196,8 @@ impl<W: Write> Report<W> {
             self.add_segments(reader.segments(), fills_in);
             self.sum.unparsed += reader.unparsed_bytes();
         }
-        self.take(&mut records, &shown, fills_in.then_some(&mut own))?;
+        self.take(&mut records, &shown, &mut own)?;
+        let own = own.unwrap_or_default();
         self.seen.extend(own.iter().filter_map(|(kind, step)| Some((*kind, (*step)?))));
         self.seen_kinds.extend(own.iter().map(|(kind, _)| *kind));
         self.seen_kinds.sort_unstable_by_key(|kind| *kind as u8);
@@ -174,6 +206,61 @@ impl<W: Write> Report<W> {
         self.sum.progress = reader.progress().or(self.sum.progress);
         self.sum.files.push(shown);
         Ok(())
+    }
+
+    /// Reads an input from here to its end.
+    fn stream(
+        &mut self,
+        input: impl Read + Send,
+        reader: AnyReader,
+        shown: &Clean,
+        own: &mut Own,
+    ) -> Result<AnyReader, Failed> {
+        // Reading and taking in each have a thread.
+        thread::scope(|scope| {
+            let (send, receive) = mpsc::sync_channel(AHEAD);
+            let reading = scope.spawn(move || read(input, reader, &send));
+            for mut records in receive {
+                self.take(&mut records, shown, own).map_err(Failed::Output)?;
+            }
+            let read = reading.join().map_err(|_| Failed::Output(anyhow!("the reader of {shown} failed")))?;
+            read.map_err(Failed::Input)
+        })
+    }
+
+    /// Reads a long file: what can be read of a log without knowing what stood before, several threads find.
+    fn long(
+        &mut self,
+        mut file: File,
+        mut reader: AnyReader,
+        shown: &Clean,
+        own: &mut Own,
+    ) -> Result<AnyReader, Failed> {
+        let mut records = Vec::new();
+        let mut start = vec![0; CHUNK];
+        let got = file.read(&mut start)?;
+        reader.feed(start.get(..got).unwrap_or_default(), &mut records);
+        self.take(&mut records, shown, own).map_err(Failed::Output)?;
+        if !reader.is_plain_text() {
+            return self.stream(file, reader, shown, own);
+        }
+        let rest = file.metadata()?.len().saturating_sub(got as u64);
+        let make = |piece: u64, mut found: Found| {
+            let begin = got as u64 + piece * PIECE as u64;
+            found.bytes.resize(PIECE, 0);
+            let got = read_at(&file, &mut found.bytes, begin)?;
+            found.bytes.truncate(got);
+            found.lexer.read(&found.bytes, tokens::begin(&found.bytes), &mut found.tokens);
+            Ok(found)
+        };
+        pieces::in_order(rest.div_ceil(PIECE as u64), make, |_, found| {
+            reader.take(&found.bytes, &found.tokens, &mut records);
+            self.take(&mut records, shown, own).map_err(Failed::Output)?;
+            Ok::<_, Failed>(found)
+        })?;
+        reader.finish(&mut records);
+        self.take(&mut records, shown, own).map_err(Failed::Output)?;
+        Ok(reader)
     }
 
     /// The files of a folder tell of the same restarts.
@@ -188,32 +275,52 @@ impl<W: Write> Report<W> {
         }
     }
 
-    fn take(
-        &mut self,
-        records: &mut Vec<Record>,
-        file: &Clean,
-        mut own: Option<&mut Vec<(PointKind, Option<u64>)>>,
-    ) -> Result<()> {
+    fn take(&mut self, records: &mut Vec<Record>, file: &Clean, own: &mut Own) -> Result<()> {
         for record in records.drain(..) {
-            let Record::Point(point) = record else { continue };
-            if let Some(own) = &mut own {
-                let known = point.step.map_or_else(
-                    || self.seen_kinds.contains(&point.kind),
-                    |step| self.seen.contains(&(point.kind, step)),
-                );
-                if known {
-                    continue;
+            match record {
+                Record::Point(point) => self.point(point, file, own)?,
+                Record::Rows(rows) if own.is_some() => {
+                    rows.points().try_for_each(|point| self.point(point, file, own))?;
                 }
-                own.push((point.kind, point.step));
+                Record::Rows(rows) => self.rows(&rows, file)?,
+                Record::Rank(_) | Record::Progress(_) => {}
             }
-            self.sum.points += 1;
-            if self.json {
-                self.line.clear();
-                write_point(&mut self.line, &point, file)?;
-                self.out.write_all(&self.line)?;
-            } else {
-                self.metrics.push(Timestamp::UNIX_EPOCH, SourceId(0), point);
+        }
+        Ok(())
+    }
+
+    fn point(&mut self, point: Point, file: &Clean, own: &mut Own) -> Result<()> {
+        if let Some(own) = own {
+            let known = point
+                .step
+                .map_or_else(|| self.seen_kinds.contains(&point.kind), |step| self.seen.contains(&(point.kind, step)));
+            if known {
+                return Ok(());
             }
+            own.push((point.kind, point.step));
+        }
+        self.sum.points += 1;
+        if !self.json {
+            self.metrics.push(Timestamp::UNIX_EPOCH, SourceId(0), point);
+            return Ok(());
+        }
+        self.line.clear();
+        let raw = point.raw.iter().map(|(key, value)| (key, *value));
+        write_point(&mut self.line, point.kind, &point.head(), raw, point.canonical.iter().copied(), file)?;
+        Ok(self.out.write_all(&self.line)?)
+    }
+
+    fn rows(&mut self, rows: &Rows, file: &Clean) -> Result<()> {
+        self.sum.points += rows.heads.len() as u64;
+        if !self.json {
+            self.metrics.push_rows(Timestamp::UNIX_EPOCH, SourceId(0), Precision::Console, rows);
+            return Ok(());
+        }
+        for (head, values) in rows.iter() {
+            self.line.clear();
+            let raw = rows.shape.names.iter().zip(values.iter().copied());
+            write_point(&mut self.line, rows.shape.kind, head, raw, rows.shape.canonical(values), file)?;
+            self.out.write_all(&self.line)?;
         }
         Ok(())
     }
@@ -251,6 +358,20 @@ impl<W: Write> Report<W> {
         self.out.flush()?;
         Ok(())
     }
+}
+
+/// Fills the room from this offset on, as far as there is something.
+fn read_at(file: &File, room: &mut [u8], begin: u64) -> io::Result<usize> {
+    let mut filled = 0;
+    while let Some(rest) = room.get_mut(filled..).filter(|rest| !rest.is_empty()) {
+        match file.read_at(rest, begin + filled as u64) {
+            Ok(0) => break,
+            Ok(got) => filled += got,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(filled)
 }
 
 /// Reads a whole input; what it gives goes into the channel.
@@ -317,40 +438,47 @@ fn short(value: f64) -> String {
 }
 
 /// A point as a line of JSON. Written by hand: a log can have millions of numbers.
-fn write_point(out: &mut Vec<u8>, point: &Point, file: &Clean) -> Result<()> {
-    let kind = match point.kind {
+fn write_point<'a>(
+    out: &mut Vec<u8>,
+    kind: PointKind,
+    head: &Head,
+    raw: impl Iterator<Item = (&'a Clean, f64)>,
+    canonical: impl Iterator<Item = (&'static str, f64)>,
+    file: &Clean,
+) -> Result<()> {
+    let kind = match kind {
         PointKind::Train => "train",
         PointKind::Eval => "eval",
         PointKind::Final => "final",
     };
     write!(out, r#"{{"type":"point","kind":"{kind}","step":"#)?;
-    integer(out, point.step)?;
+    integer(out, head.step)?;
     out.extend_from_slice(b",\"epoch\":");
-    match point.epoch {
+    match head.epoch {
         Some(epoch) => number(out, epoch)?,
         None => out.extend_from_slice(b"null"),
     }
     out.extend_from_slice(b",\"rank\":");
-    integer(out, point.rank.map(u64::from))?;
-    write!(out, ",\"segment\":{},\"source\":", point.segment)?;
+    integer(out, head.rank.map(u64::from))?;
+    write!(out, ",\"segment\":{},\"source\":", head.segment)?;
     serde_json::to_writer(&mut *out, file)?;
-    write!(out, ",\"line\":{},\"raw\":{{", point.line)?;
-    for (i, (key, value)) in point.raw.iter().enumerate() {
+    write!(out, ",\"line\":{},\"raw\":{{", head.line)?;
+    for (i, (key, value)) in raw.enumerate() {
         if i > 0 {
             out.push(b',');
         }
         text(out, key.as_str())?;
         out.push(b':');
-        number(out, *value)?;
+        number(out, value)?;
     }
     out.extend_from_slice(b"},\"canonical\":{");
-    for (i, (key, value)) in point.canonical.iter().enumerate() {
+    for (i, (key, value)) in canonical.enumerate() {
         if i > 0 {
             out.push(b',');
         }
         text(out, key)?;
         out.push(b':');
-        number(out, *value)?;
+        number(out, value)?;
     }
     out.extend_from_slice(b"}}\n");
     Ok(())

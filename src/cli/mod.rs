@@ -18,6 +18,7 @@ pub mod knobs;
 mod machine;
 mod messages;
 mod metrics;
+mod pieces;
 mod plain;
 mod record;
 pub mod replay;

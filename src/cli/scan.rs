@@ -1,40 +1,21 @@
 //! A long log, looked through by several threads: each takes a piece, finds what deserves attention in it, and hands it to
 //! the one that reads in order.
 
-use std::{
-    collections::BTreeMap,
-    fs::File,
-    io,
-    os::unix::fs::FileExt,
-    sync::{
-        Mutex,
-        atomic::{AtomicBool, AtomicU64, Ordering},
-        mpsc,
-    },
-    thread,
-};
+use std::{fs::File, io, os::unix::fs::FileExt};
 
 use crate::parse::{
     facts::Facts,
     oom::{Found, Scanner, Sieve, known},
 };
 
-/// From this size on threads are worth it.
-const LONG: u64 = 8 << 20;
+use super::pieces;
+
 /// What a thread takes at once, and reads at once.
 const SIZES: Sizes = Sizes { piece: 2 << 20, read: 256 << 10, head: 2 << 20 };
 /// A message may lie across two pieces: so much of the end of one is looked at with the next.
 const OVERLAP: u64 = 512;
-const MOST_THREADS: usize = 8;
 /// Text before a message that tells what ran.
 const TRACEBACK: usize = 64 << 10;
-
-/// A regular file, not compressed, long enough.
-pub fn is_long(file: &File) -> bool {
-    let regular = file.metadata().is_ok_and(|about| about.is_file() && about.len() >= LONG);
-    let mut first = [0; 2];
-    regular && file.read_exact_at(&mut first, 0).is_ok() && first != [0x1f, 0x8b]
-}
 
 /// How a file is divided.
 #[derive(Clone, Copy)]
@@ -66,55 +47,12 @@ pub fn file(file: &File, scanner: &mut Scanner, facts: &mut Facts) -> io::Result
 }
 
 fn in_pieces(file: &File, sizes: Sizes, scanner: &mut Scanner, facts: &mut Facts) -> io::Result<()> {
-    let pieces = file.metadata()?.len().div_ceil(sizes.piece);
-    let threads = thread::available_parallelism().map_or(1, usize::from).min(MOST_THREADS);
+    let count = file.metadata()?.len().div_ceil(sizes.piece);
     let sieve = Sieve::new(known());
-    let next = AtomicU64::new(0);
-    let stop = AtomicBool::new(false);
-    let (send, looked) = mpsc::channel::<(u64, io::Result<Piece>)>();
-    // A thread takes a buffer first and a piece then: the earliest piece always has a buffer.
-    let (give, spare) = mpsc::channel::<Vec<u8>>();
-    for _ in 0..threads * 2 + 2 {
-        let _ = give.send(Vec::new());
-    }
-    let spare = Mutex::new(spare);
-    thread::scope(|scope| {
-        for _ in 0..threads {
-            let send = send.clone();
-            let (next, stop, spare, sieve) = (&next, &stop, &spare, &sieve);
-            scope.spawn(move || {
-                while !stop.load(Ordering::Relaxed) {
-                    let Some(buffer) = spare.lock().ok().and_then(|spare| spare.recv().ok()) else { return };
-                    let piece = next.fetch_add(1, Ordering::Relaxed);
-                    if piece >= pieces || send.send((piece, look(file, sieve, sizes, piece, buffer))).is_err() {
-                        return;
-                    }
-                }
-            });
-        }
-        drop(send);
-        let mut waiting = BTreeMap::new();
-        let mut result = Ok(());
-        let mut at = 0;
-        for (number, piece) in looked {
-            waiting.insert(number, piece);
-            while let Some(piece) = waiting.remove(&at) {
-                let piece = match piece {
-                    Ok(piece) => piece,
-                    Err(error) => {
-                        result = Err(error);
-                        stop.store(true, Ordering::Relaxed);
-                        drop(give);
-                        return result;
-                    }
-                };
-                read(&piece, at * sizes.piece < sizes.head, scanner, facts);
-                at += 1;
-                let _ = give.send(piece.bytes);
-            }
-        }
-        drop(give);
-        result
+    let make = |piece, buffer| look(file, &sieve, sizes, piece, buffer);
+    pieces::in_order(count, make, |at, piece| {
+        read(&piece, at * sizes.piece < sizes.head, scanner, facts);
+        Ok(piece.bytes)
     })
 }
 

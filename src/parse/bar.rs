@@ -101,6 +101,9 @@ impl<'a> Bar<'a> {
 
     /// Whether its name could be a training's: none, a word for it, or metrics after the rate.
     pub fn can_be_training(&self) -> bool {
+        if self.name.is_empty() {
+            return true;
+        }
         let mut words = self.name.split(|b| !b.is_ascii_alphabetic()).filter(|word| !word.is_empty());
         let of_training = |word: &[u8]| TRAINING.iter().any(|with| begins(word, with));
         !is_other_work(self.name)

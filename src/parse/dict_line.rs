@@ -1,98 +1,193 @@
 //! Lines that are one Python dictionary of numbers, as transformers and TRL print each point: the bulk of long logs.
 //!
-//! The keys of a line are nearly always those of the line before, in the same order. So each key is compared with what
-//! is expected there, and only its number is read; the key's text is shared by all points.
+//! The keys of a line are nearly always those of a line before, in the same order. So a line is compared with what
+//! stands between the numbers of such a line, and only its numbers are read; what the keys mean is found out once.
 
-use crate::model::Clean;
+use std::sync::Arc;
 
-use super::number::number;
+use crate::model::{
+    Clean,
+    metric::{PointKind, Shape},
+};
 
-/// Keys that are expected at most.
+use super::{
+    files::keys::{self, Keys},
+    number::number,
+};
+
+/// Kinds of lines that are known at once, and entries that a known one has at most.
+const KNOWN: usize = 8;
 const MAX_KEYS: usize = 1024;
 
-/// Reads dictionary lines, expecting each to be like the one before.
+/// Reads dictionary lines, expecting each to be like one before.
 #[derive(Clone, Debug, Default)]
 pub struct DictLines {
-    expected: Vec<Expected>,
+    /// The one that was met last first.
+    known: Vec<Arc<Line>>,
+    keys: Keys,
 }
 
-#[derive(Clone, Debug)]
-struct Expected {
-    /// What stands before the number: `{'loss': '` or `, 'grad_norm': `.
+/// Dictionary lines with the same keys, which differ in their numbers alone.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Line {
+    entries: Vec<Entry>,
+    pub shape: Arc<Shape>,
+    /// It has a key without which a dictionary is just one that somebody printed.
+    pub of_trainer: bool,
+    /// A value tells the step and the total: `'global_step/max_steps': '2/4389'`, as ms-swift writes it.
+    pub says_total: bool,
+    /// Nothing in it but its braces and quotes could mean anything to another reader.
+    pub plain: bool,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+struct Entry {
+    /// What stands before the value: `{'loss': ` or `, 'grad_norm': `; with the quote before a plain number.
     lead: Box<[u8]>,
-    key: Clean,
+    value: Expected,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Expected {
+    Number,
+    /// `np.float64(0.1)`.
+    Wrapped,
+    Other,
 }
 
 /// What stands after a key.
 enum Found {
     Number(f64),
+    /// A number within a call.
+    Wrapped(f64),
     /// `None`, a text or a list: not a number, but well-formed.
     Other,
 }
 
-impl DictLines {
-    /// Reads a whole dictionary at the start of `line` into `pairs`, `None` and texts left out; gives its length, or
-    /// `None` if there is none. Nested values are passed over.
-    pub fn read(&mut self, line: &[u8], pairs: &mut Vec<(Clean, f64)>) -> Option<usize> {
-        let before = pairs.len();
-        let end = self.pairs(line, pairs);
-        if end.is_none() {
-            pairs.truncate(before);
-        }
-        end
-    }
+/// Words that others look for in a line.
+const WORDS: [&str; 4] = ["lobal step ", "eval_metrics: {", "completed (loss:", "GPU_mem"];
 
-    fn pairs(&mut self, line: &[u8], pairs: &mut Vec<(Clean, f64)>) -> Option<usize> {
-        if line.first() != Some(&b'{') {
+impl DictLines {
+    /// Reads a whole dictionary at the start of `text`: its numbers go into `values`, `None` and texts are left out. Gives
+    /// its length and what its keys are, or `None` if there is none. Nested values are passed over.
+    pub fn read(&mut self, text: &[u8], values: &mut Vec<f64>) -> Option<(usize, &Arc<Line>)> {
+        if text.first() != Some(&b'{') {
             return None;
         }
-        let mut at = 0;
-        for nth in 0.. {
-            let rest = line.get(at..)?;
-            if let Some(expected) = self.expected.get(nth)
-                && rest.starts_with(&expected.lead)
-                && let Some((value, used)) = number(rest.get(expected.lead.len()..)?)
-                && let Some(closed) = closed(rest, &expected.lead, expected.lead.len() + used)
-            {
-                pairs.push((expected.key.clone(), value));
-                at += closed;
-            } else if matches!(rest, [b'{', b'}', ..]) {
-                return Some(at + 2);
-            } else {
-                let (key, lead, used, found) = entry(rest)?;
-                let key = Clean::from_bytes(key);
-                if let Found::Number(value) = found {
-                    pairs.push((key.clone(), value));
-                }
-                if nth < MAX_KEYS {
-                    let expected = Expected { lead: rest.get(..lead)?.into(), key };
-                    match self.expected.get_mut(nth) {
-                        Some(old) => *old = expected,
-                        None => self.expected.push(expected),
-                    }
-                }
-                at += used;
+        let before = values.len();
+        for nth in 0..self.known.len() {
+            if let Some(length) = self.known[nth].again(text, values) {
+                self.known[..=nth].rotate_right(1);
+                return Some((length, &self.known[0]));
             }
-            if line.get(at) == Some(&b'}') {
-                return Some(at + 1);
-            }
+            values.truncate(before);
         }
-        None
+        let Some((length, line)) = self.first(text, values) else {
+            values.truncate(before);
+            return None;
+        };
+        self.known.truncate(KNOWN - 1);
+        self.known.insert(0, Arc::new(line));
+        Some((length, &self.known[0]))
+    }
+
+    /// Reads a line that is like none before.
+    fn first(&mut self, text: &[u8], values: &mut Vec<f64>) -> Option<(usize, Line)> {
+        let (mut at, mut entries, mut names) = (0, Vec::new(), Vec::new());
+        let length = loop {
+            let rest = text.get(at..)?;
+            if matches!(rest, [b'{', b'}', ..]) {
+                break at + 2;
+            }
+            let (key, start) = key(rest)?;
+            let (found, end) = value(rest, start)?;
+            let quoted = matches!(rest.get(start), Some(b'\'' | b'"'));
+            let (lead, value) = match found {
+                Found::Number(_) => (start + usize::from(quoted), Expected::Number),
+                Found::Wrapped(_) => (start, Expected::Wrapped),
+                Found::Other => (start, Expected::Other),
+            };
+            if let Found::Number(value) | Found::Wrapped(value) = found {
+                names.push(Clean::from_bytes(key));
+                values.push(value);
+            }
+            if entries.len() <= MAX_KEYS {
+                entries.push(Entry { lead: rest.get(..lead)?.into(), value });
+            }
+            at += end;
+            if text.get(at) == Some(&b'}') {
+                break at + 1;
+            }
+        };
+        if entries.len() > MAX_KEYS {
+            // It will not be known again.
+            entries.clear();
+        }
+        let same = self.known.iter().find(|line| line.shape.names == names).map(|line| Arc::clone(&line.shape));
+        let shape = same.unwrap_or_else(|| Arc::new(keys::shape(&mut self.keys, names)));
+        Some((length, Line::new(entries, shape)))
     }
 }
 
-/// The end of a value whose number ends at `at`, its closing quote included; what follows must be `,` or `}`.
-fn closed(rest: &[u8], lead: &[u8], at: usize) -> Option<usize> {
-    let end = match lead.last() {
-        Some(quote @ (b'\'' | b'"')) if rest.get(at) == Some(quote) => at + 1,
+impl Line {
+    fn new(entries: Vec<Entry>, shape: Arc<Shape>) -> Self {
+        let lead_has = |word: &str| entries.iter().any(|e| memchr::memmem::find(&e.lead, word.as_bytes()).is_some());
+        let harmless = |e: &Entry| {
+            e.value == Expected::Number && !e.lead.iter().any(|b| matches!(b, 0..=31 | b'[' | b'%' | b'|' | b'"'))
+        };
+        Self {
+            of_trainer: shape.epoch.is_some()
+                || shape.kind == PointKind::Final
+                || shape.names.iter().any(|name| is_of_trainer(name.as_str())),
+            says_total: lead_has("global_step/max_steps"),
+            plain: entries.iter().all(harmless) && !WORDS.into_iter().any(lead_has),
+            shape,
+            entries,
+        }
+    }
+
+    /// Reads a line that has the same entries; gives its length.
+    fn again(&self, text: &[u8], values: &mut Vec<f64>) -> Option<usize> {
+        let mut at = 0;
+        for entry in &self.entries {
+            let rest = text.get(at..)?.strip_prefix(&entry.lead[..])?;
+            at += entry.lead.len();
+            if entry.value == Expected::Number {
+                let (value, used) = number(rest)?;
+                at += closed(rest, entry.lead.last().copied(), used)?;
+                values.push(value);
+            } else {
+                let (found, end) = value(rest, 0)?;
+                match (entry.value, found) {
+                    (Expected::Wrapped, Found::Wrapped(value)) => values.push(value),
+                    (Expected::Other, Found::Other) => {}
+                    _ => return None,
+                }
+                at += end;
+            }
+        }
+        (!self.entries.is_empty() && text.get(at) == Some(&b'}')).then_some(at + 1)
+    }
+}
+
+/// Keys without which a dictionary is just one that somebody printed.
+fn is_of_trainer(key: &str) -> bool {
+    matches!(key, "loss" | "train_runtime" | "reward") || key.starts_with("eval_") || key.starts_with("objective/")
+}
+
+/// The end of a value whose number ends at `at`, its closing quote included, if `before` it stands one; what follows must
+/// be `,` or `}`.
+fn closed(rest: &[u8], before: Option<u8>, at: usize) -> Option<usize> {
+    let end = match before {
+        Some(quote @ (b'\'' | b'"')) if rest.get(at) == Some(&quote) => at + 1,
         Some(b'\'' | b'"') => return None,
         _ => at,
     };
     matches!(rest.get(end), Some(b',' | b'}')).then_some(end)
 }
 
-/// One entry, from its `{` or `,`: key, length of what stands before the value, length in all, value.
-fn entry(rest: &[u8]) -> Option<(&[u8], usize, usize, Found)> {
+/// The key of an entry, which begins with its `{` or `,`, and where its value begins.
+fn key(rest: &[u8]) -> Option<(&[u8], usize)> {
     let blank = |mut at: usize| {
         while rest.get(at) == Some(&b' ') {
             at += 1;
@@ -107,18 +202,23 @@ fn entry(rest: &[u8]) -> Option<(&[u8], usize, usize, Found)> {
     if rest.get(colon) != Some(&b':') || key.len() > 256 {
         return None;
     }
-    let start = blank(colon + 1);
-    let lead = start + usize::from(matches!(rest.get(start), Some(b'\'' | b'"')));
+    Some((key, blank(colon + 1)))
+}
+
+/// The value that begins at `start`, and its end.
+fn value(rest: &[u8], start: usize) -> Option<(Found, usize)> {
+    let quote = rest.get(start).copied().filter(|b| matches!(b, b'\'' | b'"'));
+    let lead = start + usize::from(quote.is_some());
     if let Some((value, used)) = number(rest.get(lead..)?)
-        && let Some(end) = closed(rest, rest.get(..lead)?, lead + used)
+        && let Some(end) = closed(rest, quote, lead + used)
     {
-        return Some((key, lead, end, Found::Number(value)));
+        return Some((Found::Number(value), end));
     }
     // np.float64(0.1), tensor(0.1, device='cuda:0'): the number inside.
     if let Some((value, end)) = wrapped(rest, start) {
-        return Some((key, start, end, Found::Number(value)));
+        return Some((Found::Wrapped(value), end));
     }
-    Some((key, lead, other(rest, start)?, Found::Other))
+    Some((Found::Other, other(rest, start)?))
 }
 
 fn wrapped(rest: &[u8], start: usize) -> Option<(f64, usize)> {
@@ -159,9 +259,12 @@ mod tests {
     use super::*;
 
     fn check(lines: &mut DictLines, line: &str, want: &str, rest: &str) {
-        let mut pairs = Vec::new();
-        let end = lines.read(line.as_bytes(), &mut pairs);
-        let got: Vec<String> = pairs.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        let mut values = Vec::new();
+        let read = lines.read(line.as_bytes(), &mut values);
+        let names = read.map_or(&[][..], |(_, line)| &line.shape.names);
+        let got: Vec<String> = names.iter().zip(&values).map(|(key, value)| format!("{key}={value}")).collect();
+        let end = read.map(|(length, _)| length);
+        assert_eq!(names.len(), values.len(), "{line}");
         assert_eq!(got.join(" "), want, "{line}");
         assert_eq!(end.map(|end| &line[end..]), Some(rest).filter(|_| end.is_some() || rest != "none"), "{line}");
     }
@@ -206,8 +309,9 @@ mod tests {
             let mut used = DictLines::default();
             for text in &texts {
                 let (mut got, mut want) = (Vec::new(), Vec::new());
-                let ends = (used.read(text.as_bytes(), &mut got), DictLines::default().read(text.as_bytes(), &mut want));
-                prop_assert_eq!(ends.0, ends.1);
+                let mut fresh = DictLines::default();
+                let ends = (used.read(text.as_bytes(), &mut got), fresh.read(text.as_bytes(), &mut want));
+                prop_assert_eq!(ends.0.map(|(end, line)| (end, &line.shape)), ends.1.map(|(end, line)| (end, &line.shape)));
                 prop_assert_eq!(format!("{got:?}"), format!("{want:?}"));
             }
         }

@@ -3,6 +3,7 @@
 use std::sync::LazyLock;
 
 use aho_corasick::{AhoCorasick, AhoCorasickKind};
+use memchr::memmem::Finder;
 use regex::Regex;
 
 use crate::model::{
@@ -45,6 +46,7 @@ const WORDS: &[&str] = &[
 
 /// Metrics of which the first ones tell the method: they stand in every line of some logs.
 const METRICS: &str = "rewards/";
+static METRIC: LazyLock<Finder<'_>> = LazyLock::new(|| Finder::new(METRICS));
 const METRICS_TOLD: u64 = 1000;
 
 static SEARCH: LazyLock<AhoCorasick> = LazyLock::new(|| search(WORDS.iter().copied()));
@@ -148,7 +150,7 @@ impl Facts {
 
     fn line(&mut self, line: &[u8]) {
         // A line of metrics tells the method, and holds no setting unless another word says so.
-        let metrics = memchr::memmem::find(line, METRICS.as_bytes()).is_some();
+        let metrics = METRIC.find(line).is_some();
         self.metrics += u64::from(metrics);
         let words = !metrics || SEARCH.is_match(line);
         if !words && self.knobs.value(Knob::Method).is_some() {

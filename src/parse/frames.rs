@@ -31,7 +31,7 @@ pub fn rubbed_out(frame: &[u8]) -> Option<usize> {
 
 /// The end of the first of several bars with metrics in one frame.
 pub fn glued(frame: &[u8]) -> Option<usize> {
-    let mut bars = memchr::memmem::find_iter(frame, b"%|");
+    let mut bars = memchr::memchr_iter(b'%', frame).filter(|at| frame.get(at + 1) == Some(&b'|'));
     let (first, second) = (bars.next()?, bars.next()?);
     let end = first + memchr::memchr(b']', frame.get(first..second)?)? + 1;
     // Bars without a postfix, and the blanks between them, are read together: they tell the step of a line between.
@@ -96,6 +96,9 @@ pub fn without_marks(frame: &[u8], out: &mut Vec<u8>) {
 
 /// Drops what Ray says of a line that others printed too: ` [repeated 7x across cluster]`.
 pub fn not_repeated(text: &[u8]) -> &[u8] {
-    let end = memchr::memmem::rfind(text, b"[repeated ").filter(|_| text.ends_with(b"x across cluster]"));
+    if !text.ends_with(b"x across cluster]") {
+        return text;
+    }
+    let end = memchr::memmem::rfind(text, b"[repeated ");
     end.map_or(text, |end| text[..end].trim_ascii_end())
 }

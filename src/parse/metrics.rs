@@ -1,13 +1,20 @@
 //! Reads what trainers log: points, progress, totals.
 
-use crate::model::metric::{Point, Progress};
+use std::{ops::Range, sync::Arc};
+
+use crate::model::metric::{Head, Point, Progress, Rows, Shape};
 
 use super::{
-    dialects::lines::{OtherLines, Taken},
+    bar::Bar,
+    dialects::{
+        self,
+        lines::{OtherLines, Taken},
+    },
     files::keys::canonical_name,
     frames::{glued, is_boxed, not_repeated, rubbed_out, without_marks, wrapped},
     prefix,
     runs::Runs,
+    tokens::{self, Drawn, Kind, Lexer, Token, Tokens},
     trainer_console::TrainerConsole,
 };
 
@@ -15,9 +22,32 @@ use super::{
 #[derive(Clone, Debug, PartialEq)]
 pub enum Record {
     Point(Point),
+    /// Several points with the same keys.
+    Rows(Rows),
     /// Another rank's print of a point that was given: it only widens the spread.
     Rank(Point),
     Progress(Progress),
+}
+
+/// The points that records hold, each by itself.
+pub fn points(records: Vec<Record>) -> impl Iterator<Item = Point> {
+    records.into_iter().flat_map(|record| match record {
+        Record::Point(point) => vec![point],
+        Record::Rows(rows) => rows.points().collect(),
+        Record::Rank(_) | Record::Progress(_) => Vec::new(),
+    })
+}
+
+/// Adds a row to those of its shape.
+pub fn push_row(out: &mut Vec<Record>, shape: &Arc<Shape>, head: Head, values: &[f64]) {
+    if let Some(Record::Rows(rows)) = out.last_mut()
+        && Arc::ptr_eq(&rows.shape, shape)
+    {
+        rows.heads.push(head);
+        rows.values.extend_from_slice(values);
+    } else {
+        out.push(Record::Rows(Rows { shape: Arc::clone(shape), heads: vec![head], values: values.to_vec() }));
+    }
 }
 
 /// Bytes kept of one frame; of a longer one the end is not looked at.
@@ -62,8 +92,13 @@ pub struct Reader {
     /// Where the line that holds this text stands.
     within: Option<(u64, u64)>,
     runs: Runs,
-    /// What the last frame gave, before it is known which run it is of.
+    /// What frames gave, before it is known which run it is of.
     given: Vec<Record>,
+    lexer: Lexer,
+    tokens: Tokens,
+    /// Nothing is taken from the lexer: the truth that it is compared with.
+    #[cfg(test)]
+    plainly: bool,
     plain: Vec<u8>,
     /// Values on the last point of each kind; the frame that is being read was cut behind a number.
     usual: [usize; 3],
@@ -121,12 +156,95 @@ const MAX_RANKS: usize = 256;
 impl Reader {
     /// Reads the next bytes and puts what they complete into `out`.
     pub fn feed(&mut self, bytes: &[u8], out: &mut Vec<Record>) {
-        let mut start = 0;
-        for end in memchr::memchr2_iter(b'\n', b'\r', bytes) {
+        let begin = if self.partial.is_empty() { 0 } else { tokens::begin(bytes) };
+        let mut tokens = std::mem::take(&mut self.tokens);
+        self.lexer.read(bytes, begin, &mut tokens);
+        self.take(bytes, &tokens, out);
+        self.tokens = tokens;
+    }
+
+    /// Reads the next bytes, in which a lexer found these tokens.
+    pub fn take(&mut self, bytes: &[u8], tokens: &Tokens, out: &mut Vec<Record>) {
+        // The rest of a frame that began before.
+        self.frames(bytes, 0..tokens.begin, out);
+        let others = dialects::has_users();
+        #[cfg(test)]
+        let others = others || self.plainly;
+        if others {
+            self.frames(bytes, tokens.begin..tokens.end, out);
+        } else {
+            let lines = self.lines;
+            for token in &tokens.all {
+                if self.lines != lines + token.lines {
+                    self.lines = lines + token.lines;
+                    self.line_rank = None;
+                }
+                self.token(bytes, tokens, token, out);
+            }
+            if self.lines != lines + tokens.breaks {
+                self.lines = lines + tokens.breaks;
+                self.line_rank = None;
+            }
+        }
+        if self.partial.is_empty() {
+            self.partial_at = self.offset + tokens.end as u64;
+        }
+        self.keep(bytes.get(tokens.end..).unwrap_or_default());
+        self.offset += bytes.len() as u64;
+        self.sort(out);
+        // Only the last frame of a bar is of interest.
+        let progress = self.progress();
+        if progress != self.told {
+            self.told = progress;
+            out.extend(progress.map(Record::Progress));
+        }
+    }
+
+    /// Takes what a lexer found, if whoever else could be asked would find the same; reads the frame if not.
+    fn token(&mut self, bytes: &[u8], tokens: &Tokens, token: &Token, out: &mut Vec<Record>) {
+        let at =
+            At { line: self.lines + 1, byte: self.offset + token.range.start as u64, rank: self.line_rank, time: None };
+        let at = self.within.map_or(at, |(line, byte)| At { line, byte, ..at });
+        let mut given = std::mem::take(&mut self.given);
+        let stream = self.stream(at.rank, &mut given);
+        let known = !stream.others.draws_table();
+        match &token.kind {
+            Kind::Blank if known => stream.console.blank(token.range.len()),
+            Kind::Bars { first, last, total } if known => {
+                for Drawn { done, times } in
+                    [Some(first), Some(last).filter(|last| *last != first)].into_iter().flatten()
+                {
+                    let times = bytes.get(times.clone()).unwrap_or_default();
+                    stream
+                        .console
+                        .plain_bar(&Bar { name: b"", done: *done, total: *total, times, length: 0 }, &mut given);
+                }
+            }
+            Kind::Row { line, values } if known && let Some(line) = tokens.lines.get(*line) => {
+                let values = tokens.values.get(*values..*values + line.shape.names.len()).unwrap_or_default();
+                stream.console.row(line, bytes.get(token.range.clone()).unwrap_or_default(), values, at, &mut given);
+            }
+            _ => {
+                self.given = given;
+                // Bars of one line are several frames.
+                return self.frames(bytes, token.range.start..token.range.end + 1, out);
+            }
+        }
+        self.given = given;
+        self.note_dialect();
+    }
+
+    /// Reads frames, each with its break; the first may have begun before, the last may end later.
+    fn frames(&mut self, bytes: &[u8], range: Range<usize>, out: &mut Vec<Record>) {
+        let (mut start, offset) = (range.start, self.offset);
+        let Some(part) = bytes.get(range.clone()) else { return };
+        for end in memchr::memchr2_iter(b'\n', b'\r', part) {
+            let end = range.start + end;
+            let bytes_of = &bytes[start..end];
             if self.partial.is_empty() {
-                self.frame(&bytes[start..end], self.offset + start as u64, out);
+                self.frame(bytes_of, offset + start as u64, out);
             } else {
-                self.keep(&bytes[start..end]);
+                self.keep(bytes_of);
                 let frame = std::mem::take(&mut self.partial);
                 self.frame(&frame, self.partial_at, out);
                 self.partial = frame;
@@ -138,17 +256,7 @@ impl Reader {
             }
             start = end + 1;
         }
-        if self.partial.is_empty() {
-            self.partial_at = self.offset + start as u64;
-        }
-        self.keep(&bytes[start..]);
-        self.offset += bytes.len() as u64;
-        // Only the last frame of a bar is of interest.
-        let progress = self.progress();
-        if progress != self.told {
-            self.told = progress;
-            out.extend(progress.map(Record::Progress));
-        }
+        self.keep(&bytes[start..range.end]);
     }
 
     fn keep(&mut self, bytes: &[u8]) {
@@ -208,11 +316,14 @@ impl Reader {
             if is_boxed(text) || !self.stream(at.rank, &mut given).frame(raw, text, at, &mut given) {
                 self.unparsed_bytes += frame.len() as u64;
             }
-            self.sort(&mut given, out);
             self.given = given;
         }
         self.plain = plain;
         self.plain.clear();
+        self.note_dialect();
+    }
+
+    fn note_dialect(&mut self) {
         if self.dialects.is_empty() {
             let inner = self.wrapped.as_ref().and_then(|r| r.dialects.first().copied());
             let ranks = || self.ranks.iter().find_map(|(_, stream)| stream.dialect());
@@ -244,6 +355,7 @@ impl Reader {
 
     /// Reads text that a collector wrapped in JSON, as if it stood in a log of its own.
     fn unwrap(&mut self, text: &str, byte: u64, out: &mut Vec<Record>) {
+        self.sort(out);
         let line = self.lines + 1;
         let inner = self.wrapped.get_or_insert_default();
         let before = inner.unparsed_bytes;
@@ -253,9 +365,23 @@ impl Reader {
     }
 
     /// Finds out which run and which rank the points are of.
-    fn sort(&mut self, given: &mut Vec<Record>, out: &mut Vec<Record>) {
+    fn sort(&mut self, out: &mut Vec<Record>) {
+        let mut given = std::mem::take(&mut self.given);
+        if self.is_cut {
+            given = given
+                .drain(..)
+                .flat_map(|record| match record {
+                    Record::Rows(rows) => rows.points().map(Record::Point).collect(),
+                    other => vec![other],
+                })
+                .collect();
+        }
         for record in given.drain(..) {
             match record {
+                Record::Rows(rows) => {
+                    self.usual[rows.shape.kind as usize] = rows.shape.names.len();
+                    self.runs.take_rows(rows, out);
+                }
                 Record::Point(mut point) | Record::Rank(mut point) => {
                     let usual = &mut self.usual[point.kind as usize];
                     if self.is_cut && point.raw.len() < *usual {
@@ -272,6 +398,7 @@ impl Reader {
                 progress @ Record::Progress(_) => out.push(progress),
             }
         }
+        self.given = given;
     }
 
     /// Nothing has come for a while: points that wait for more lines of their step are given out.
@@ -288,8 +415,8 @@ impl Reader {
         let mut given = std::mem::take(&mut self.given);
         self.main.quiet(&mut given);
         self.ranks.iter_mut().for_each(|(_, stream)| stream.quiet(&mut given));
-        self.sort(&mut given, out);
         self.given = given;
+        self.sort(out);
     }
 
     /// The text ends here: an unfinished last line is read as it stands.
@@ -298,12 +425,13 @@ impl Reader {
         // With less on it than on the lines before it, it was cut: so may be the number at its end.
         self.is_cut = frame.last().is_some_and(|b| b.is_ascii_digit() || b".-+eE".contains(b));
         self.frame(&frame, self.partial_at, out);
+        self.sort(out);
         self.is_cut = false;
         let mut given = std::mem::take(&mut self.given);
         self.main.finish(&mut given);
         self.ranks.iter_mut().for_each(|(_, stream)| stream.finish(&mut given));
-        self.sort(&mut given, out);
         self.given = given;
+        self.sort(out);
         if let Some(inner) = &mut self.wrapped {
             inner.finish(out);
         }
@@ -350,7 +478,7 @@ mod tests {
         let (mut reader, mut out) = (Reader::default(), Vec::new());
         reader.feed(log.as_bytes(), &mut out);
         reader.finish(&mut out);
-        let last = out.iter().rev().find_map(|r| if let Record::Point(p) = r { Some(p) } else { None }).unwrap();
+        let last = points(out).last().unwrap();
         let raw: Vec<String> = last.raw.iter().map(|(name, value)| format!("{name}={value}")).collect();
         assert_eq!(format!("{} {}", last.step.unwrap_or(0), raw.join(" ")), want, "{log:?}");
     }
@@ -364,5 +492,108 @@ mod tests {
         check("step=1, loss=2.5, lr=0.001\nstep=2, loss=2.25, lr=0.001\nstep=3, loss=2.1", "2 loss=2.25 lr=0.001");
         // The first line tells nothing of what is usual.
         check("step: 20  loss:  8.7", "20 loss=8.7");
+    }
+
+    /// Everything that a log gives, read in chunks.
+    fn read(log: &[u8], chunk: usize, plainly: bool) -> Vec<String> {
+        let (mut reader, mut out) = (Reader { plainly, ..Reader::default() }, Vec::new());
+        log.chunks(chunk).for_each(|part| reader.feed(part, &mut out));
+        reader.finish(&mut out);
+        let mut all = Vec::new();
+        for record in out {
+            match record {
+                Record::Rows(rows) => all.extend(rows.points().map(|point| format!("{:?}", Record::Point(point)))),
+                other => all.push(format!("{other:?}")),
+            }
+        }
+        all.push(format!("{:?} {:?}", reader.total_steps(), reader.dialects()));
+        all.push(format!("{} {}", reader.unparsed_bytes(), reader.segments()));
+        all
+    }
+
+    /// The captured and the made-up logs, the first bytes of each.
+    fn logs() -> Vec<(String, Vec<u8>)> {
+        let mut logs = Vec::new();
+        for folder in ["catalogue", "dialects", "logs"] {
+            let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join(folder);
+            for file in std::fs::read_dir(folder).unwrap() {
+                let path = file.unwrap().path();
+                if path.is_file() && !path.extension().is_some_and(|e| e == "truth" || e == "md") {
+                    let mut log = std::fs::read(&path).unwrap();
+                    log.truncate(6 << 10);
+                    logs.push((path.display().to_string(), log));
+                }
+            }
+        }
+        logs.sort();
+        logs
+    }
+
+    #[test]
+    fn what_the_lexer_finds_is_what_every_reader_would_find() {
+        const BITS: [&str; 22] = [
+            "\r",
+            "\n",
+            " ",
+            "          ",
+            "%|",
+            "[",
+            "]",
+            "{'",
+            "}",
+            "'",
+            ", ",
+            "nan",
+            "-",
+            "Epoch 1/5\n",
+            "[rank1]:",
+            "\x1b[A",
+            "      Epoch    GPU_mem   box_loss\n",
+            "  5%|# | 5/100 [00:01<00:20,  2.00it/s]",
+            "{'loss': 1.5, 'epoch': 0.5}\n",
+            "{'eval_loss': '2', 'epoch': 0.5}",
+            "step: 3 loss: 4\n",
+            "\x08",
+        ];
+        let mut seed = 0x9e37_79b9_7f4a_7c15_u64;
+        let mut next = move |below: usize| {
+            seed ^= seed << 13;
+            seed ^= seed >> 7;
+            seed ^= seed << 17;
+            (seed % below.max(1) as u64) as usize
+        };
+        let (mut found, mut rounds) = (0, 0);
+        for (name, log) in logs() {
+            let with_rows = memchr::memmem::find(&log, b"{'").is_some() || memchr::memmem::find(&log, b"%|").is_some();
+            for round in 0..if with_rows { 24 } else { 2 } {
+                let mut log = log.clone();
+                for _ in 0..round.min(12) {
+                    let at = next(log.len() + 1);
+                    match next(4) {
+                        0 => drop(log.splice(at..at, BITS[next(BITS.len())].bytes())),
+                        1 => drop(log.drain(at..(at + next(30)).min(log.len()))),
+                        2 => {
+                            let part = log[at..(at + next(300)).min(log.len())].to_vec();
+                            let to = next(log.len() + 1);
+                            log.splice(to..to, part);
+                        }
+                        _ => log.get_mut(at).into_iter().for_each(|b| *b = b"0123456789.-e' ,[]{}"[next(20)]),
+                    }
+                }
+                let chunk = [1, 50, 700, 1 << 20][next(4)];
+                let want = read(&log, chunk, true);
+                let got = read(&log, chunk, false);
+                if let Some((got, want)) = got.iter().zip(&want).find(|(got, want)| got != want) {
+                    let log = String::from_utf8_lossy(&log);
+                    panic!("{name} round {round} by {chunk}: {got}\n{want}\n{log}");
+                }
+                assert_eq!(got.len(), want.len(), "{name} round {round}");
+                rounds += 1;
+                let mut tokens = Tokens::default();
+                Lexer::default().read(&log, 0, &mut tokens);
+                found += tokens.all.iter().filter(|token| token.kind != Kind::Other).count();
+            }
+        }
+        assert!(rounds > 1000 && found > 10_000, "{rounds} rounds, {found} tokens");
     }
 }

@@ -22,6 +22,7 @@ pub(crate) mod prefix;
 mod runs;
 pub mod snapshot;
 mod text;
+pub mod tokens;
 mod traceback;
 pub mod trainer_console;
 pub mod utf16;

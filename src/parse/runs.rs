@@ -2,7 +2,10 @@
 
 use std::collections::VecDeque;
 
-use crate::model::metric::{Point, PointKind};
+use crate::model::{
+    Clean,
+    metric::{Head, Point, PointKind, Rows},
+};
 
 use super::metrics::Record;
 
@@ -28,8 +31,7 @@ pub struct Runs {
     /// Where each set of keys of each rank has come to.
     last: Vec<Last>,
     recent: VecDeque<Seen>,
-    /// Of each set of keys the places of those that tell of the pace.
-    paces: Vec<(u64, u128)>,
+    names: Vec<Names>,
     trained: bool,
     finished: bool,
 }
@@ -71,58 +73,132 @@ struct Print {
     steady: u64,
 }
 
+/// What the names of a point tell: a number for them, and which of the values tell of the pace.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Names {
+    keys: u64,
+    pace: u128,
+}
+
+impl Names {
+    fn print(self, values: impl Iterator<Item = f64>) -> Print {
+        let mut print = Print { keys: self.keys, values: self.keys, steady: self.keys };
+        for (nth, value) in values.enumerate() {
+            let bits = value.to_bits();
+            print.values = mix(print.values, bits);
+            if nth >= 128 || self.pace >> nth & 1 == 0 {
+                print.steady = mix(print.steady, bits);
+            }
+        }
+        print
+    }
+}
+
+/// What a point is to the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Belongs {
+    New,
+    /// Another rank's print of one that was given.
+    Rank,
+    Nowhere,
+}
+
 impl Runs {
+    /// Gives a point its segment, and passes it on.
+    pub fn take(&mut self, mut point: Point, out: &mut Vec<Record>) {
+        let (kind, mut head) = (point.kind, point.head());
+        let names = self.names(point.raw.iter().map(|(name, _)| name));
+        let values = point.raw.iter().map(|(_, value)| *value);
+        let belongs = self.place(kind, &mut head, names, values);
+        point.segment = head.segment;
+        match belongs {
+            Belongs::New => out.push(Record::Point(point)),
+            Belongs::Rank => out.push(Record::Rank(point)),
+            Belongs::Nowhere => {}
+        }
+    }
+
+    /// Gives rows their segments, and passes them on.
+    pub fn take_rows(&mut self, mut rows: Rows, out: &mut Vec<Record>) {
+        let names = self.names(rows.shape.names.iter());
+        let (kind, width) = (rows.shape.kind, rows.shape.names.len());
+        let (mut at, mut from) = (0, 0);
+        while let Some(head) = rows.heads.get_mut(at) {
+            let values = rows.values.get(at * width..(at + 1) * width).unwrap_or_default();
+            let belongs = self.place(kind, head, names, values.iter().copied());
+            at += 1;
+            if belongs == Belongs::New {
+                continue;
+            }
+            let before = from..at - 1;
+            from = at;
+            out.extend(rows.part(before).map(Record::Rows));
+            if belongs == Belongs::Rank {
+                out.extend(rows.iter().nth(at - 1).map(|(head, values)| Record::Rank(rows.shape.point(head, values))));
+            }
+        }
+        if from == 0 {
+            out.push(Record::Rows(rows));
+        } else {
+            out.extend(rows.part(from..at).map(Record::Rows));
+        }
+    }
+
     /// Gives a point its segment. Another print of a point that was given is no point of its own: a rank's goes on as
     /// such, so that the spread is known; a second handler's goes nowhere.
-    pub fn take(&mut self, mut point: Point, out: &mut Vec<Record>) {
-        let print = self.print(&point);
+    fn place(
+        &mut self,
+        kind: PointKind,
+        head: &mut Head,
+        names: Names,
+        values: impl Iterator<Item = f64> + Clone,
+    ) -> Belongs {
+        let print = names.print(values.clone());
         let keys = print.keys;
-        if let Some(at) = self.copied(&point, print) {
-            let Some(seen) = self.recent.get_mut(at) else { return };
-            point.segment = seen.segment;
-            if seen.is_of(point.rank) {
-                return;
+        if let Some(at) = self.copied(kind, head, print, values) {
+            let Some(seen) = self.recent.get_mut(at) else { return Belongs::Nowhere };
+            head.segment = seen.segment;
+            if seen.is_of(head.rank) {
+                return Belongs::Nowhere;
             }
-            seen.unranked |= point.rank.is_none();
-            seen.ranks.extend(point.rank);
-            self.note(&point, keys);
-            out.push(Record::Rank(point));
-            return;
+            seen.unranked |= head.rank.is_none();
+            seen.ranks.extend(head.rank);
+            self.note(kind, head, keys);
+            return Belongs::Rank;
         }
-        if self.goes_back(&point, keys) {
+        if self.goes_back(kind, head, keys) {
             self.segment += 1;
             self.last.clear();
         }
-        self.note(&point, keys);
-        match point.kind {
+        self.note(kind, head, keys);
+        match kind {
             PointKind::Train => (self.trained, self.finished) = (true, false),
             PointKind::Final => self.finished = true,
             PointKind::Eval => {}
         }
-        point.segment = self.segment;
+        head.segment = self.segment;
         if self.recent.len() == LAG {
             self.recent.pop_front();
         }
         self.recent.push_back(Seen {
-            kind: point.kind,
-            step: point.step,
-            epoch: point.epoch,
-            segment: point.segment,
+            kind,
+            step: head.step,
+            epoch: head.epoch,
+            segment: head.segment,
             print,
-            unranked: point.rank.is_none(),
-            ranks: point.rank.into_iter().collect(),
+            unranked: head.rank.is_none(),
+            ranks: head.rank.into_iter().collect(),
         });
-        out.push(Record::Point(point));
+        Belongs::New
     }
 
     /// The point of which this one is another print.
-    fn copied(&self, point: &Point, print: Print) -> Option<usize> {
-        let same_place = |s: &Seen| {
-            s.kind == point.kind && s.step == point.step && s.epoch == point.epoch && s.print.keys == print.keys
-        };
+    fn copied(&self, kind: PointKind, point: &Head, print: Print, values: impl Iterator<Item = f64>) -> Option<usize> {
+        let same_place =
+            |s: &Seen| s.kind == kind && s.step == point.step && s.epoch == point.epoch && s.print.keys == print.keys;
         // Two handlers print one after the other.
         if let Some((at, seen)) = self.recent.iter().enumerate().next_back()
-            && (point.step.is_some() || is_precise(point))
+            && (point.step.is_some() || is_precise(values))
             && seen.is_of(point.rank)
             && same_place(seen)
         {
@@ -145,8 +221,8 @@ impl Runs {
     }
 
     /// Whether a point begins another run: its step, or without one its epoch, lies before the last one's.
-    fn goes_back(&self, point: &Point, keys: u64) -> bool {
-        let counts = match point.kind {
+    fn goes_back(&self, kind: PointKind, point: &Head, keys: u64) -> bool {
+        let counts = match kind {
             PointKind::Train => true,
             // A log of validations alone.
             PointKind::Eval => !self.trained,
@@ -157,7 +233,7 @@ impl Runs {
             (Some(last), Some(new)) => new < last + u64::from(self.finished),
             _ => last.epoch.zip(point.epoch).is_some_and(|(last, new)| new < last),
         };
-        let mut same_kind = self.last.iter().filter(|l| l.kind == point.kind);
+        let mut same_kind = self.last.iter().filter(|l| l.kind == kind);
         let of_set = same_kind.clone().find(|l| l.rank == point.rank && l.keys == keys);
         let back = match of_set {
             // The same step once more, after others went on.
@@ -173,30 +249,22 @@ impl Runs {
         counts && back
     }
 
-    fn print(&mut self, point: &Point) -> Print {
-        let keys = keys_of(point);
-        let known = self.paces.iter().find(|(known, _)| *known == keys).map(|(_, pace)| *pace);
-        let pace = known.unwrap_or_else(|| {
-            let pace = pace_of(point);
-            if self.paces.len() == SETS {
-                self.paces.remove(0);
-            }
-            self.paces.push((keys, pace));
-            pace
-        });
-        let mut print = Print { keys, values: keys, steady: keys };
-        for (nth, (_, value)) in point.raw.iter().enumerate() {
-            let bits = value.to_bits();
-            print.values = mix(print.values, bits);
-            if nth >= 128 || pace >> nth & 1 == 0 {
-                print.steady = mix(print.steady, bits);
-            }
+    /// What the names of a point tell, looked up where they were met before.
+    fn names<'a>(&mut self, names: impl ExactSizeIterator<Item = &'a Clean> + Clone) -> Names {
+        let keys = keys_of(names.clone());
+        if let Some(known) = self.names.iter().find(|known| known.keys == keys) {
+            return *known;
         }
-        print
+        let names = Names { keys, pace: pace_of(names) };
+        if self.names.len() == SETS {
+            self.names.remove(0);
+        }
+        self.names.push(names);
+        names
     }
 
-    fn note(&mut self, point: &Point, keys: u64) {
-        let last = Last { rank: point.rank, keys, kind: point.kind, step: point.step, epoch: point.epoch };
+    fn note(&mut self, kind: PointKind, point: &Head, keys: u64) {
+        let last = Last { rank: point.rank, keys, kind, step: point.step, epoch: point.epoch };
         let known = self.last.iter_mut().find(|l| l.rank == last.rank && l.keys == keys && l.kind == last.kind);
         if let Some(known) = known {
             *known = last;
@@ -215,9 +283,9 @@ impl Runs {
 }
 
 /// Whether a value has so many digits that two points hardly share it by chance.
-fn is_precise(point: &Point) -> bool {
+fn is_precise(mut values: impl Iterator<Item = f64>) -> bool {
     // Seven decimals of what is below a thousand.
-    point.raw.iter().any(|(_, v)| v.abs() < 1e3 && (v * 1e6).fract().abs() > 1e-6 && *v != 0.0 && v.abs() > 1e-3)
+    values.any(|v| v.abs() < 1e3 && (v * 1e6).fract().abs() > 1e-6 && v != 0.0 && v.abs() > 1e-3)
 }
 
 /// One step of a hash; cheap, for it is made for every value.
@@ -226,8 +294,9 @@ fn mix(sum: u64, part: u64) -> u64 {
 }
 
 /// A number for the names of a point's keys.
-fn keys_of(point: &Point) -> u64 {
-    point.raw.iter().fold(point.raw.len() as u64, |sum, (name, _)| {
+fn keys_of<'a>(names: impl ExactSizeIterator<Item = &'a Clean>) -> u64 {
+    let count = names.len() as u64;
+    names.fold(count, |sum, name| {
         let name = name.as_str().as_bytes();
         let ends = u64::from(*name.last().unwrap_or(&0)) << 8 | u64::from(*name.first().unwrap_or(&0));
         mix(sum, (name.len() as u64) << 16 | ends)
@@ -235,21 +304,20 @@ fn keys_of(point: &Point) -> u64 {
 }
 
 /// Which raw values tell of the pace and not of the training.
-fn pace_of(point: &Point) -> u128 {
+fn pace_of<'a>(names: impl Iterator<Item = &'a Clean>) -> u128 {
     const WORDS: &[&str] = &["time", "tps", "tok", "mem", "mfu", "flop", "sec", "/s", "gib"];
     let is_pace = |name: &str| {
         let lower = name.to_ascii_lowercase();
         super::files::keys::canonical_name(name).is_some_and(|(to, _)| PACE.contains(&to))
             || WORDS.iter().any(|word| lower.contains(word))
     };
-    let marked = point.raw.iter().take(128).enumerate().filter(|(_, (name, _))| is_pace(name.as_str()));
+    let marked = names.take(128).enumerate().filter(|(_, name)| is_pace(name.as_str()));
     marked.fold(0, |bits, (nth, _)| bits | 1 << nth)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::Clean;
 
     /// Points as rank (-1 for none), step, epoch (in hundredths), loss; segments that come out, `r` for another rank's print.
     fn check(points: &[(i64, i64, i64, f64)], want: &str) {
@@ -270,7 +338,7 @@ mod tests {
             .map(|record| match record {
                 Record::Point(p) => p.segment.to_string(),
                 Record::Rank(_) => "r".into(),
-                Record::Progress(_) => String::new(),
+                Record::Rows(_) | Record::Progress(_) => String::new(),
             })
             .collect();
         assert_eq!(told.join(" "), want, "{points:?}");

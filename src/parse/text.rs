@@ -2,6 +2,7 @@
 
 use std::sync::LazyLock;
 
+use memchr::memmem::Finder;
 use regex::Regex;
 
 use super::{pattern, prefix};
@@ -39,7 +40,7 @@ static REPEATED: LazyLock<Regex> =
     LazyLock::new(|| pattern::ascii(r"\s*\[repeated \d+x across cluster\].*$").expect("tested"));
 
 /// A key of Kubernetes' events.
-const REASON: &[u8] = b"\"reason\"";
+static REASON: LazyLock<Finder<'_>> = LazyLock::new(|| Finder::new("\"reason\""));
 
 /// Reads the lines of `raw`, whose first byte stands at `byte` in line `number` of the original.
 pub fn lines(raw: &[u8], number: u64, byte: u64) -> Vec<TextLine> {
@@ -195,7 +196,7 @@ fn join_rows(lines: &mut Vec<TextLine>, rows: &[Row]) {
 /// than its message, and stays as it is.
 fn wrapped(frame: &[u8]) -> Option<(Option<u32>, String)> {
     let brace = memchr::memchr(b'{', frame)?;
-    if memchr::memmem::find(frame, REASON).is_some() {
+    if REASON.find(frame).is_some() {
         return None;
     }
     if let Some(said) = super::frames::wrapped(frame) {

@@ -4,25 +4,20 @@
 //! trainer has reached; a print leaves only the bar before it. Frames are drawn ten times a second at most, so the one
 //! before a line may be old.
 
-use crate::model::{
-    Clean,
-    metric::{Point, PointKind, Progress},
-};
+use std::sync::Arc;
+
+use crate::model::metric::{Head, PointKind, Progress, Shape};
 
 use super::{
     bar::{Bar, progress},
-    dict_line::DictLines,
-    files::keys::{Keys, Plan},
-    metrics::{At, Record},
+    dict_line::{DictLines, Line},
+    metrics::{At, Record, push_row},
 };
 
 /// Reads frames: what stands between line breaks and carriage returns.
 #[derive(Debug, Default)]
 pub struct TrainerConsole {
     lines: DictLines,
-    keys: Keys,
-    /// One for training, one for validation, one for the end.
-    plans: [Plan; 3],
     /// The training's bar, and another one that was seen last.
     training: Option<Counts>,
     times: Vec<u8>,
@@ -30,14 +25,24 @@ pub struct TrainerConsole {
     total_steps: Option<u64>,
     /// A bar was just blanked for a line.
     blanked: bool,
-    /// A point that waits for the bar to be drawn again, and what the bar said before.
-    pending: Option<(Point, Option<u64>)>,
+    /// A row that waits for the bar to be drawn again.
+    pending: Option<Pending>,
+    /// Its values, and room for those of the line that is being read.
+    waiting: Vec<f64>,
+    scratch: Vec<f64>,
     points: u64,
     finished: bool,
     dialect: Option<&'static str>,
-    scratch: Vec<(Clean, f64)>,
     /// The rank that the prefix of the line names.
     rank: Option<u32>,
+}
+
+#[derive(Debug)]
+struct Pending {
+    line: Arc<Line>,
+    head: Head,
+    /// What the bar said before.
+    before: Option<u64>,
 }
 
 /// Twice the time between two frames of a bar at the least (tqdm's `mininterval` is 0.1 s).
@@ -54,7 +59,7 @@ impl TrainerConsole {
     pub fn frame(&mut self, frame: &[u8], at: At, out: &mut Vec<Record>) -> bool {
         let mut rest = frame.trim_ascii();
         if rest.is_empty() {
-            self.blanked |= frame.len() > 8;
+            self.blank(frame.len());
             return true;
         }
         let mut understood = false;
@@ -102,6 +107,12 @@ impl TrainerConsole {
         true
     }
 
+    /// Takes a bar that is a whole frame.
+    pub fn plain_bar(&mut self, bar: &Bar<'_>, out: &mut Vec<Record>) {
+        self.bar(bar, out);
+        self.blanked = false;
+    }
+
     fn bar(&mut self, bar: &Bar<'_>, out: &mut Vec<Record>) {
         if !bar.can_be_training() {
             return;
@@ -120,84 +131,87 @@ impl TrainerConsole {
         } else {
             self.other = Some(counts);
         }
-        if let Some((mut point, before)) = self.pending.take() {
+        if let Some(mut pending) = self.pending.take() {
             // The bar before the line may be old only where steps are faster than frames are drawn.
             let slow = progress(bar.done, bar.total, bar.times).seconds_per_step.is_some_and(|s| s >= FRAME_SECONDS);
-            if same && slow && point.step.is_none() {
-                point.step = before;
-                point.step_guessed = true;
+            if same && slow && pending.head.step.is_none() {
+                pending.head.step = pending.before;
+                pending.head.step_guessed = true;
             }
-            self.give(point, out);
+            self.give_waiting(&pending, out);
         }
     }
 
     /// One dictionary; `None` if it is none of a trainer's.
     fn dict(&mut self, text: &[u8], at: At, out: &mut Vec<Record>) -> Option<usize> {
-        let mut pairs = std::mem::take(&mut self.scratch);
-        pairs.clear();
-        let length = self.lines.read(text, &mut pairs);
-        if length.is_none() || pairs.is_empty() {
-            self.scratch = pairs;
-            return None;
+        let mut values = std::mem::take(&mut self.scratch);
+        values.clear();
+        let read = self.lines.read(text, &mut values).filter(|(_, line)| line.of_trainer && !values.is_empty());
+        let read = read.map(|(length, line)| (length, Arc::clone(line)));
+        if let Some((length, line)) = &read {
+            let at = At { rank: self.rank, ..at };
+            self.row(line, text.get(..*length).unwrap_or_default(), &values, at, out);
         }
-        let fitting = self.plans.iter().position(|plan| plan.fits(&pairs));
-        let which = fitting.or_else(|| {
-            let plan = Plan::of(&mut self.keys, &pairs);
-            let of_trainer =
-                plan.has_epoch() || plan.kind() == PointKind::Final || pairs.iter().any(|(k, _)| is_of_trainer(k));
-            let which = plan.kind() as usize;
-            of_trainer.then(|| {
-                self.plans[which] = plan;
-                which
-            })
-        });
-        let Some(which) = which else {
-            self.scratch = pairs;
-            return None;
-        };
-        if let Some((point, _)) = self.pending.take() {
-            self.give(point, out);
-        }
-        self.scratch = Vec::with_capacity(pairs.len());
-        let mut point = self.plans[which].point(pairs);
-        (point.line, point.byte) = (at.line, at.byte);
-        (point.rank, point.time) = (self.rank, at.time.or(point.time));
-        // ms-swift says it in a text: 'global_step/max_steps': '2/4389'.
-        if let Some((step, total)) = length.and_then(|l| text.get(..l)).and_then(step_of_total) {
-            point.step = Some(step);
-            self.total_steps = Some(total);
-        }
-        if point.kind == PointKind::Train && self.dialect.is_none() {
-            self.dialect = Some(dialect(&point));
-        }
-        if std::mem::take(&mut self.blanked) && point.step.is_none() && self.training.is_some() {
-            self.pending = Some((point, self.training.map(|counts| counts.done)));
-        } else {
-            self.give(point, out);
-        }
-        length
+        self.scratch = values;
+        read.map(|(length, _)| length)
     }
 
-    fn give(&mut self, mut point: Point, out: &mut Vec<Record>) {
-        if point.kind == PointKind::Train && (self.points == 0 || self.finished) && self.other.is_some() {
+    /// Takes a trainer's dictionary that was read.
+    pub fn row(&mut self, line: &Arc<Line>, text: &[u8], values: &[f64], at: At, out: &mut Vec<Record>) {
+        self.settle(out);
+        let mut head = line.shape.head(values);
+        (head.line, head.byte, head.rank, head.time) = (at.line, at.byte, at.rank, at.time);
+        if line.says_total
+            && let Some((step, total)) = step_of_total(text)
+        {
+            head.step = Some(step);
+            self.total_steps = Some(total);
+        }
+        if line.shape.kind == PointKind::Train && self.dialect.is_none() {
+            self.dialect = Some(dialect(&line.shape));
+        }
+        if std::mem::take(&mut self.blanked) && head.step.is_none() && self.training.is_some() {
+            let before = self.training.map(|counts| counts.done);
+            self.waiting.clear();
+            self.waiting.extend_from_slice(values);
+            self.pending = Some(Pending { line: Arc::clone(line), head, before });
+        } else {
+            self.give(line, head, values, out);
+        }
+    }
+
+    /// A frame of nothing but this many blanks.
+    pub fn blank(&mut self, length: usize) {
+        self.blanked |= length > 8;
+    }
+
+    fn give(&mut self, line: &Arc<Line>, mut head: Head, values: &[f64], out: &mut Vec<Record>) {
+        let kind = line.shape.kind;
+        if kind == PointKind::Train && (self.points == 0 || self.finished) && self.other.is_some() {
             // The first bar was some other work, or another run's: points are logged beside this one.
             self.training = self.other.take();
             self.total_steps = self.training.map(|p| p.total);
             self.times.clear();
         }
-        if point.step.is_none() {
-            point.step = self.training.map(|p| p.done);
-            point.step_guessed = point.step.is_some();
+        if head.step.is_none() {
+            head.step = self.training.map(|p| p.done);
+            head.step_guessed = head.step.is_some();
         }
-        self.points += u64::from(point.kind == PointKind::Train);
-        self.finished = point.kind == PointKind::Final;
-        out.push(Record::Point(point));
+        self.points += u64::from(kind == PointKind::Train);
+        self.finished = kind == PointKind::Final;
+        push_row(out, &line.shape, head, values);
+    }
+
+    fn give_waiting(&mut self, pending: &Pending, out: &mut Vec<Record>) {
+        let values = std::mem::take(&mut self.waiting);
+        self.give(&pending.line, pending.head, &values, out);
+        self.waiting = values;
     }
 
     /// Gives out the point that waits for its step.
     pub fn settle(&mut self, out: &mut Vec<Record>) {
-        if let Some((point, _)) = self.pending.take() {
-            self.give(point, out);
+        if let Some(pending) = self.pending.take() {
+            self.give_waiting(&pending, out);
         }
     }
 
@@ -235,18 +249,8 @@ fn step_of_total(dict: &[u8]) -> Option<(u64, u64)> {
     Some((step.parse().ok()?, rest[..end].parse().ok()?))
 }
 
-/// Keys without which a dictionary is just one that somebody printed.
-fn is_of_trainer(key: &Clean) -> bool {
-    let key = key.as_str();
-    key == "loss"
-        || key == "train_runtime"
-        || key == "reward"
-        || key.starts_with("eval_")
-        || key.starts_with("objective/")
-}
-
-fn dialect(point: &Point) -> &'static str {
-    let has = |name: &str| point.raw.iter().any(|(key, _)| key.as_str().starts_with(name));
+fn dialect(shape: &Shape) -> &'static str {
+    let has = |name: &str| shape.names.iter().any(|key| key.as_str().starts_with(name));
     if has("objective/") {
         "trl-ppo"
     } else if has("rewards/chosen") {
@@ -262,8 +266,7 @@ fn dialect(point: &Point) -> &'static str {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use crate::parse::metrics::Reader;
+    use crate::parse::metrics::{Reader, points};
 
     /// Kind, step and segment of each point, in any chunking.
     fn check(log: &str, want: &str, total: Option<u64>) {
@@ -271,9 +274,7 @@ mod tests {
             let (mut reader, mut out) = (Reader::default(), Vec::new());
             log.as_bytes().chunks(chunk).for_each(|part| reader.feed(part, &mut out));
             reader.finish(&mut out);
-            let seen: Vec<String> = out
-                .iter()
-                .filter_map(|record| if let Record::Point(p) = record { Some(p) } else { None })
+            let seen: Vec<String> = points(out)
                 .map(|p| format!("{:?} {:?} {}", p.kind, p.step.map_or(-1, |s| s as i64), p.segment))
                 .collect();
             assert_eq!(seen.join(", "), want, "{log:?} by {chunk}");

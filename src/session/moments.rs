@@ -85,15 +85,15 @@ pub struct Moments {
 
 impl Moments {
     /// Takes the place of a training point, and whether it is the first after a restart.
-    pub(super) fn trained(&mut self, source: SourceId, point: &Point, place: Place) {
+    pub(super) fn trained(&mut self, source: SourceId, line: u64, place: Place) {
         let before = self.places.iter().rev().find(|(known, ..)| *known == source);
         let restarted = before.is_some_and(|(.., last)| last.segment < place.segment);
         if restarted {
             let from = place.step.map(|s| format!(" from step {s}")).unwrap_or_default();
             let text = Clean::new(&format!("the run began again{from}"));
-            self.put(Moment { kind: Kind::Restart, place, text, source: Some(source), line: line_of(point) });
+            self.put(Moment { kind: Kind::Restart, place, text, source: Some(source), line: line_of(line) });
         }
-        self.places.push((source, point.line, place));
+        self.places.push((source, line, place));
         if self.places.len() > KEEP_PLACES {
             let mut odd = false;
             self.places.retain(|_| {
@@ -104,18 +104,25 @@ impl Moments {
     }
 
     /// Takes the place of an evaluation.
-    pub(super) fn evaluated(&mut self, source: SourceId, precision: Precision, point: &Point, mut place: Place) {
-        let at_line = self.at_line(source, point.line);
+    pub(super) fn evaluated(
+        &mut self,
+        source: SourceId,
+        precision: Precision,
+        line: u64,
+        mut canonical: impl Iterator<Item = (&'static str, f64)>,
+        mut place: Place,
+    ) {
+        let at_line = self.at_line(source, line);
         place.step = place.step.or(at_line.and_then(|p| p.step));
         place.epoch = place.epoch.or(at_line.and_then(|p| p.epoch));
         place.tokens = place.tokens.or(at_line.and_then(|p| p.tokens));
-        let figure = point.canonical.iter().find(|(key, _)| *key != "step" && *key != "epoch");
+        let figure = canonical.find(|(key, _)| *key != "step" && *key != "epoch");
         let text = figure.map_or_else(
             || "evaluation".to_string(),
-            |(key, value)| format!("evaluation: {} {value:.4}", if *key == "loss" { "eval_loss" } else { key }),
+            |(key, value)| format!("evaluation: {} {value:.4}", if key == "loss" { "eval_loss" } else { key }),
         );
         // A file for machines has no line that could be shown.
-        let line = line_of(point).filter(|_| precision == Precision::Console);
+        let line = line_of(line).filter(|_| precision == Precision::Console);
         self.put(Moment { kind: Kind::Evaluation, place, text: Clean::new(&text), source: Some(source), line });
     }
 
@@ -258,8 +265,8 @@ impl Moments {
     }
 }
 
-fn line_of(point: &Point) -> Option<u64> {
-    Some(point.line).filter(|line| *line > 0)
+fn line_of(line: u64) -> Option<u64> {
+    Some(line).filter(|line| *line > 0)
 }
 
 /// When a moment was: its line's time, where that was read as it was written.
@@ -448,9 +455,8 @@ mod tests {
     fn many_checkpoints_stay_few() {
         let mut moments = Moments::default();
         for step in 0..100_000u64 {
-            let point = Point { step: Some(step), line: step * 2 + 1, ..Point::default() };
             let place = Place { step: Some(step), segment: u32::from(step == 50_000), ..Place::default() };
-            moments.trained(LOG, &point, place);
+            moments.trained(LOG, step * 2 + 1, place);
             let kind = landmarks::Kind::Checkpoint { step: None };
             let mark = landmarks::Landmark { line: step * 2 + 2, rank: None, text: "saved".into(), kind };
             moments.marked(Timestamp::UNIX_EPOCH, LOG, mark, None);

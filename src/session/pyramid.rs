@@ -3,6 +3,8 @@
 
 use std::collections::VecDeque;
 
+use crate::model::{Timestamp, metric::Head};
+
 /// A cell whose step is not known.
 const NO_STEP: u64 = u64::MAX;
 /// Past this level, cells are merged over restarts of the run too, so that hostile segments cannot grow the pyramid.
@@ -11,6 +13,8 @@ const MERGE_ANYWAY: usize = 8;
 const FAN: usize = 4;
 /// Samples that gather before they are merged, to touch the levels seldom; fewer in a small room.
 const BATCH: usize = 128;
+/// The room of a series of which only the last samples are kept, two batches of them.
+pub const ENDS: usize = 0;
 /// Cells that a level keeps at least.
 const LEAST: usize = 8;
 
@@ -45,6 +49,19 @@ pub struct Place {
     pub segment: u32,
     /// Number of the point in its log, from 1 on; an evaluation has that of the point before it.
     pub order: u32,
+}
+
+impl Place {
+    pub fn new(head: &Head, at: Timestamp, tokens: Option<f64>, order: u32) -> Self {
+        Self {
+            order: order.max(1),
+            step: head.step,
+            time: head.time.map_or(at.as_millisecond(), |seconds| (seconds * 1e3) as i64),
+            epoch: head.epoch,
+            tokens,
+            segment: head.segment,
+        }
+    }
 }
 
 impl Cell {
@@ -150,8 +167,20 @@ impl Pyramid {
             self.levels.push(VecDeque::new());
         }
         append(&mut self.levels[0], cell);
-        if self.levels[0].len() >= (room / 2).max(LEAST) + BATCH.min(room / 4) {
+        if room == ENDS {
+            if self.levels[0].len() >= 2 * BATCH {
+                self.levels[0].drain(..BATCH);
+            }
+        } else if self.levels[0].len() >= (room / 2).max(LEAST) + BATCH.min(room / 4) {
             self.settle(room);
+        }
+    }
+
+    /// Adds a sample for each place.
+    pub fn push_column(&mut self, places: &[Place], values: impl Iterator<Item = f64>, room: usize) {
+        let skip = if room == ENDS { places.len().saturating_sub(BATCH) } else { 0 };
+        for (place, value) in places.iter().zip(values).skip(skip) {
+            self.push(Cell::one(*place, value), room);
         }
     }
 

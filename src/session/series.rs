@@ -3,6 +3,8 @@
 //! A key has one track for each source that logs it. What is shown comes from the best track: a side file with full
 //! precision wins over the console's rounded print of the same steps, and the others only fill in what it lacks.
 
+mod rows;
+
 use std::{collections::BTreeMap, ops::Range};
 
 use crate::model::{
@@ -12,7 +14,7 @@ use crate::model::{
 
 use super::{
     moments::Moments,
-    pyramid::{Cell, Place, Pyramid},
+    pyramid::{Cell, ENDS, Place, Pyramid},
     ranks::Ranks,
     thinned::thinned,
 };
@@ -95,6 +97,9 @@ pub struct Bucket {
     pub segment: u32,
 }
 
+/// The first and the last step of some samples.
+type Steps = Option<(u64, u64)>;
+
 /// The samples that one source gave for one key.
 #[derive(Clone, Debug)]
 struct Track {
@@ -102,7 +107,7 @@ struct Track {
     precision: Precision,
     cells: Pyramid,
     total: Total,
-    steps: Option<(u64, u64)>,
+    steps: Steps,
     /// The lowest rank, whose values are the samples, and whether there are others.
     rank: Option<u32>,
     ranks_differ: bool,
@@ -188,16 +193,9 @@ impl Series {
         &self.name
     }
 
-    fn push(
-        &mut self,
-        source: SourceId,
-        precision: Precision,
-        place: Place,
-        rank: Option<u32>,
-        value: f64,
-        room: usize,
-    ) {
-        let at = self.tracks.iter().position(|t| t.source == source).unwrap_or_else(|| {
+    /// The track of a source, made at its first value.
+    fn track(&mut self, source: SourceId, precision: Precision, room: usize) -> usize {
+        self.tracks.iter().position(|t| t.source == source).unwrap_or_else(|| {
             let track = Track {
                 source,
                 precision,
@@ -214,7 +212,10 @@ impl Series {
             self.tracks.insert(at, track);
             self.settle(room);
             at
-        });
+        })
+    }
+
+    fn push_to(&mut self, at: usize, place: Place, rank: Option<u32>, value: f64, room: usize) {
         let room = room / self.tracks.len();
         let twin = place.step.filter(|_| self.tracks.len() > 1).and_then(|step| {
             let mut others = self.tracks.iter().enumerate().filter(|(i, _)| *i != at);
@@ -417,10 +418,15 @@ impl Family {
     }
 
     /// Where the raw key that stands `nth` in its point goes.
-    fn raw(&mut self, nth: usize, point: &Point, may_grow: bool) -> To {
-        let Some((key, _)) = point.raw.get(nth) else { return To::Nowhere };
-        let renamed = nth < 128 && point.renamed >> nth & 1 == 1;
-        let canonicals = point.canonical.len();
+    fn raw(
+        &mut self,
+        nth: usize,
+        key: &Clean,
+        renamed: bool,
+        canonicals: usize,
+        is_canonical: impl Fn(&str) -> bool,
+        may_grow: bool,
+    ) -> To {
         if let Some(route) = self.raw.get(nth)
             && route.key == *key
             && (route.renamed, route.canonicals) == (renamed, canonicals)
@@ -429,7 +435,7 @@ impl Family {
             return route.to;
         }
         let name = shown_name(key.as_str());
-        let to = if renamed || point.canonical.iter().any(|(known, _)| *known == name) {
+        let to = if renamed || is_canonical(name) {
             To::Nowhere
         } else {
             self.place(name, may_grow).map_or(To::NoRoom, To::Series)
@@ -480,6 +486,11 @@ impl Default for Metrics {
 }
 
 impl Metrics {
+    /// Keeps of each series what is known of all its samples, and its end, but no curve.
+    pub fn without_curves() -> Self {
+        Self { room: ENDS, ..Self::default() }
+    }
+
     /// Takes a point of a log.
     pub fn push(&mut self, at: Timestamp, source: SourceId, point: Point) {
         self.push_from(at, source, Precision::Console, point);
@@ -501,17 +512,12 @@ impl Metrics {
         self.ranks.note(&point);
         let order = self.orders.entry(source).or_default();
         *order = order.saturating_add(u32::from(point.kind == PointKind::Train));
-        let place = Place {
-            order: (*order).max(1),
-            step: point.step,
-            time: point.time.map_or(at.as_millisecond(), |seconds| (seconds * 1e3) as i64),
-            epoch: point.epoch,
-            tokens,
-            segment: point.segment,
-        };
+        let place = Place::new(&point.head(), at, tokens, *order);
         match point.kind {
-            PointKind::Eval => self.moments.evaluated(source, precision, &point, place),
-            _ => self.moments.trained(source, &point, place),
+            PointKind::Eval => {
+                self.moments.evaluated(source, precision, point.line, point.canonical.iter().copied(), place);
+            }
+            _ => self.moments.trained(source, point.line, place),
         }
         let room = self.room;
         let before = self.train.len() + self.eval.len();
@@ -519,24 +525,38 @@ impl Metrics {
         let others = before - family.len();
         let put = |series: Option<&mut Series>, value| {
             if let Some(series) = series {
-                series.push(source, precision, place, point.rank, value, room);
+                let at = series.track(source, precision, room);
+                series.push_to(at, place, point.rank, value, room);
             }
         };
         for (nth, (name, value)) in point.canonical.iter().enumerate() {
-            let may_grow = others + family.len() < MAX_KEYS;
-            match family.canonical(nth, name, may_grow) {
+            match family.canonical(nth, name, Self::may_grow(others, family)) {
                 Some(at) => put(family.series.get_mut(at), *value),
                 None => self.dropped += 1,
             }
         }
-        for (nth, (_, value)) in point.raw.iter().enumerate() {
-            let may_grow = others + family.len() < MAX_KEYS;
-            match family.raw(nth, &point, may_grow) {
+        for (nth, (key, value)) in point.raw.iter().enumerate() {
+            let renamed = nth < 128 && point.renamed >> nth & 1 == 1;
+            let known = |name: &str| point.canonical.iter().any(|(known, _)| *known == name);
+            let may_grow = Self::may_grow(others, family);
+            match family.raw(nth, key, renamed, point.canonical.len(), known, may_grow) {
                 To::Series(at) => put(family.series.get_mut(at), *value),
                 To::Nowhere => {}
                 To::NoRoom => self.dropped += 1,
             }
         }
+        self.share_room();
+        if point.kind == PointKind::Train {
+            self.note_last(source, point);
+        }
+    }
+
+    fn may_grow(others: usize, family: &Family) -> bool {
+        others + family.len() < MAX_KEYS
+    }
+
+    /// Shares out the room anew if there are more series than it was shared out for.
+    fn share_room(&mut self) {
         let after = self.train.len() + self.eval.len();
         if after * self.room > ROOM && self.room > ROOM_OF_ONE.0 {
             // With something to spare: not at every new key.
@@ -544,13 +564,14 @@ impl Metrics {
             self.room = room;
             self.train.series.iter_mut().chain(&mut self.eval.series).for_each(|s| s.settle(room));
         }
-        if point.kind == PointKind::Train {
-            let newer = self.last_train.as_ref().is_none_or(|(from, last)| {
-                *from == source || last.step.zip(point.step).is_none_or(|(old, new)| new >= old)
-            });
-            if newer {
-                self.last_train = Some((source, point));
-            }
+    }
+
+    fn note_last(&mut self, source: SourceId, point: Point) {
+        let newer = self.last_train.as_ref().is_none_or(|(from, last)| {
+            *from == source || last.step.zip(point.step).is_none_or(|(old, new)| new >= old)
+        });
+        if newer {
+            self.last_train = Some((source, point));
         }
     }
 

@@ -153,11 +153,17 @@ impl Stretch {
 
     fn pass_on(&mut self, put: Put<'_>) {
         let precision = self.precision();
+        let before = self.lines_before;
+        let mut put = |mut point: Point| {
+            // What is read without lines has none in front of it either.
+            point.line += if point.line > 0 { before } else { 0 };
+            put(precision, point);
+        };
         for record in self.records.drain(..) {
-            if let Record::Point(mut point) | Record::Rank(mut point) = record {
-                // What is read without lines has none in front of it either.
-                point.line += if point.line > 0 { self.lines_before } else { 0 };
-                put(precision, point);
+            match record {
+                Record::Point(point) | Record::Rank(point) => put(point),
+                Record::Rows(rows) => rows.points().for_each(&mut put),
+                Record::Progress(_) => {}
             }
         }
     }

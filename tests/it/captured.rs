@@ -133,3 +133,46 @@ fn every_cut_of_a_file_is_read_without_a_fault() {
         }
     }
 }
+
+/// Long enough to be looked through in pieces by several threads.
+#[test]
+fn a_long_log_in_pieces_gives_what_it_gives_as_a_stream() {
+    let mut names: Vec<_> = std::fs::read_dir(LOGS).unwrap().map(|e| e.unwrap().path()).collect();
+    names.retain(|path| path.extension().is_some_and(|e| e == "log"));
+    names.sort();
+    let logs: Vec<(bool, Vec<u8>)> = names
+        .iter()
+        .map(|path| {
+            let name = path.file_name().unwrap().to_string_lossy();
+            (name.starts_with("tr") && !name.contains("torchrun"), std::fs::read(path).unwrap())
+        })
+        .collect();
+    let mut long = Vec::new();
+    for round in 0.. {
+        // The trainer's logs over and over, from time to time all others, each cut at another place.
+        for (often, log) in &logs {
+            if *often || round % 100 == 0 {
+                long.extend_from_slice(&log[..log.len() - round % log.len().min(97)]);
+            }
+        }
+        if long.len() > 9 << 20 {
+            break;
+        }
+    }
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    std::io::Write::write_all(&mut file, &long).unwrap();
+    let path = file.path().to_str().unwrap();
+    for json in [&["metrics"][..], &["metrics", "--json"]] {
+        let oomph = |path: &str| {
+            let input = std::fs::File::open(file.path()).unwrap();
+            let output = Command::new(env!("CARGO_BIN_EXE_oomph")).args(json).arg(path).stdin(input).output().unwrap();
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+            String::from_utf8(output.stdout).unwrap().replace(path, "-")
+        };
+        let (pieces, stream) = (oomph(path), oomph("-"));
+        let differs = pieces.lines().zip(stream.lines()).find(|(a, b)| a != b);
+        assert_eq!(differs, None);
+        assert_eq!(pieces.len(), stream.len());
+        assert!(pieces.len() > 500);
+    }
+}

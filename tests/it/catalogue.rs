@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use oomph::{
     model::metric::{Point, PointKind},
-    parse::{files::AnyReader, metrics::Record},
+    parse::{files::AnyReader, metrics::points},
 };
 use serde_json::Value;
 
@@ -72,7 +72,7 @@ fn every_log_gives_what_it_holds_and_no_more() {
         let (mut reader, mut records) = (AnyReader::default(), Vec::new());
         log.chunks(777).for_each(|part| reader.feed(part, &mut records));
         reader.finish(&mut records);
-        let points = records.into_iter().filter_map(|r| if let Record::Point(p) = r { Some(p) } else { None });
+        let points = points(records);
         let (evals, trains): (Vec<_>, Vec<_>) =
             points.filter(|p| p.kind != PointKind::Final).partition(|p| p.kind == PointKind::Eval);
         let (want_evals, want_trains): (Vec<_>, Vec<_>) = truth.partition(|w| w["kind"] == "eval");

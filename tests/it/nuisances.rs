@@ -3,20 +3,17 @@
 
 use std::path::PathBuf;
 
-use oomph::parse::{files::AnyReader, metrics::Record};
+use oomph::parse::{files::AnyReader, metrics};
 
 /// Kind, step, epoch and values of each point.
 fn points(log: &[u8]) -> (Vec<String>, u32, Option<u64>) {
     let (mut reader, mut records) = (AnyReader::default(), Vec::new());
     log.chunks(1000).for_each(|part| reader.feed(part, &mut records));
     reader.finish(&mut records);
-    let told = records.iter().filter_map(|record| match record {
-        Record::Point(p) => {
-            let raw: Vec<String> = p.raw.iter().map(|(name, value)| format!("{name}={value}")).collect();
-            let canonical: Vec<String> = p.canonical.iter().map(|(name, value)| format!("{name}={value}")).collect();
-            Some(format!("{:?} {:?} {:?} {} | {}", p.kind, p.step, p.epoch, raw.join(" "), canonical.join(" ")))
-        }
-        Record::Rank(_) | Record::Progress(_) => None,
+    let told = metrics::points(records).map(|p| {
+        let raw: Vec<String> = p.raw.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        let canonical: Vec<String> = p.canonical.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        format!("{:?} {:?} {:?} {} | {}", p.kind, p.step, p.epoch, raw.join(" "), canonical.join(" "))
     });
     (told.collect(), reader.segments(), reader.total_steps())
 }

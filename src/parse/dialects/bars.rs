@@ -4,6 +4,7 @@
 
 use std::sync::LazyLock;
 
+use memchr::memmem::Finder;
 use regex::Regex;
 
 use crate::{
@@ -36,6 +37,9 @@ static KERAS_EPOCH: LazyLock<Regex> =
 static KERAS: LazyLock<Regex> = LazyLock::new(|| {
     Regex::new(r"^\s*(?<done>\d+)/(?<total>\d+|Unknown)\s+(?:\[[=>.]*\]\s+-|[━╸─╺ ]+|-)?\s*(?:[\d:hms]+\s+)?(?:-\s+)?(?:[\d.]+[mun]?s/(?:step|epoch|sample)\s+)?-\s+(?<rest>\w[\w ]*: .*)$").expect("tested")
 });
+/// torchtune's name; what is measured; a bar's rate. Built once, for every frame of every log is searched.
+static WORDS: LazyLock<(Finder<'_>, [Finder<'_>; 2], [Finder<'_>; 2])> =
+    LazyLock::new(|| (Finder::new("|Loss: "), ["oss", "acc"].map(Finder::new), ["it/s", "s/it"].map(Finder::new)));
 /// Batches of epochs whose length nobody knows before they end.
 #[derive(Debug, Default)]
 struct Endless {
@@ -73,13 +77,13 @@ pub struct Bars {
 impl Bars {
     /// Whether a frame can hold metrics; asked of every frame of every log.
     pub fn may(&self, frame: &[u8]) -> bool {
-        let has = |word: &str| memchr::memmem::find(frame, word.as_bytes()).is_some();
+        let has = |word: &Finder<'_>| word.find(frame).is_some();
         let postfix = memchr::memchr2(b'=', b'{', frame).is_some() && memchr::memchr(b'[', frame).is_some();
         postfix
             || self.keras_epoch.is_some() && memchr::memchr(b'/', frame).is_some()
             || frame.trim_ascii_start().starts_with(b"Epoch ")
-            || has("|Loss: ")
-            || (has("oss") || has("acc")) && (has("it/s") || has("s/it"))
+            || has(&WORDS.0)
+            || WORDS.1.iter().any(has) && WORDS.2.iter().any(has)
     }
 
     /// Reads one frame; `give` gets the point of a step when the next step begins.

@@ -160,6 +160,11 @@ impl OtherLines {
         }
     }
 
+    /// A table is open, of which any line may be a row.
+    pub fn draws_table(&self) -> bool {
+        self.tables.is_open()
+    }
+
     fn give_all(&mut self, points: &mut Vec<Point>, at: At, out: &mut Vec<Record>) {
         for point in points.drain(..) {
             let at = if point.line > 0 {

@@ -247,6 +247,11 @@ pub fn line(text: &str, kept: Option<&str>) -> Option<Understood> {
     INDEX.as_ref()?.line(text, kept)
 }
 
+/// Whether the user has dialects of their own.
+pub fn has_users() -> bool {
+    USER_INDEX.is_some()
+}
+
 /// Reads a line in the user's own dialects.
 pub fn user_line(text: &[u8]) -> Option<Understood> {
     let index = USER_INDEX.as_ref()?;
@@ -475,11 +480,9 @@ mod tests {
                 let (mut reader, mut records) = (crate::parse::metrics::Reader::default(), Vec::new());
                 reader.feed(log.as_bytes(), &mut records);
                 reader.finish(&mut records);
-                let point = records
-                    .iter()
-                    .find_map(|r| if let crate::parse::metrics::Record::Point(p) = r { Some(p) } else { None });
+                let point = crate::parse::metrics::points(records).next();
                 let as_log = match point {
-                    Some(point) => compare(point, sample),
+                    Some(point) => compare(&point, sample),
                     None => Err("no point".into()),
                 };
                 let spoken = if reader.dialects().contains(&dialect.name.as_str()) {

@@ -2,6 +2,7 @@
 
 use std::sync::LazyLock;
 
+use aho_corasick::AhoCorasick;
 use regex::Regex;
 
 use crate::{
@@ -16,6 +17,11 @@ use super::pairs;
 
 static HEAD: LazyLock<Regex> = LazyLock::new(|| {
     Regex::new(r"^\s*(?:Epoch\s+(?:GPU|gpu)_mem\s|Class\s+Images\s+(?:Instances|Labels)\s|classes\s+top1_acc|epoch\s+train_loss\s+valid_loss)").expect("tested")
+});
+
+static COLUMNS: LazyLock<AhoCorasick> = LazyLock::new(|| {
+    AhoCorasick::new(["GPU_mem", "gpu_mem", "Box(P", "Labels ", "valid_loss", "Instances ", "top1_acc"])
+        .expect("short words")
 });
 
 /// The names of a header. Those of a further part of the model carry its name: `Box(P R mAP50) Mask(P R mAP50)`.
@@ -53,10 +59,11 @@ pub struct Tables {
 impl Tables {
     /// Whether a line may be a table's.
     pub fn may(&self, frame: &[u8]) -> bool {
+        self.open.is_some() || COLUMNS.is_match(frame)
+    }
+
+    pub fn is_open(&self) -> bool {
         self.open.is_some()
-            || ["GPU_mem", "gpu_mem", "Box(P", "Labels ", "valid_loss", "Instances ", "top1_acc"]
-                .iter()
-                .any(|w| memchr::memmem::find(frame, w.as_bytes()).is_some())
     }
 
     /// Reads a line or a frame; what it ends goes into `out`. False if it is no table's.

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use crate::model::{
     Clean,
-    metric::{CANONICAL, Point, PointKind},
+    metric::{CANONICAL, Point, PointKind, Shape},
 };
 
 /// Prefixes of validation keys; trackers write `eval/loss`, callbacks `eval_loss`, PyTorch users `Loss/val`.
@@ -429,77 +429,26 @@ impl Keys {
     }
 }
 
-/// What rows with always the same keys mean: found out once.
-#[derive(Clone, Debug, Default)]
-pub struct Plan {
-    names: Vec<Clean>,
-    kind: PointKind,
-    step: Option<usize>,
-    epoch: Option<usize>,
-    canonical: Vec<(usize, &'static str, f64)>,
-    renamed: u128,
-}
-
-impl Plan {
-    /// Looks at the keys of a row.
-    pub fn of(keys: &mut Keys, pairs: &[(Clean, f64)]) -> Self {
-        let ids: Vec<Option<usize>> = pairs.iter().map(|(name, _)| keys.id(name.as_str())).collect();
-        let row = Row { pairs: ids.iter().flatten().map(|id| (*id, 0.0)).collect(), ..Row::default() };
-        let point = keys.point(&row).unwrap_or_default();
-        let of = |wanted| ids.iter().position(|id| id.is_some_and(|id| keys.family(id) == wanted));
-        let mut plan = Self {
-            names: pairs.iter().map(|(name, _)| name.clone()).collect(),
-            kind: point.kind,
-            step: of(Family::Step),
-            epoch: of(Family::Epoch),
-            canonical: Vec::new(),
-            renamed: 0,
-        };
-        for (name, _) in point.canonical {
-            let spellings = ids.iter().enumerate().filter_map(|(i, id)| {
-                let (rank, to, factor) = keys.known.get((*id)?)?.canonical?;
-                (to == name).then_some((rank, i, factor))
-            });
-            if let Some((_, i, factor)) = spellings.min_by_key(|(rank, _, _)| *rank) {
-                plan.canonical.push((i, name, factor));
-            }
-        }
-        for i in plan.canonical.iter().map(|(i, _, _)| *i).chain(plan.step).chain(plan.epoch).filter(|i| *i < 128) {
-            plan.renamed |= 1 << i;
-        }
-        plan
-    }
-
-    /// Whether a row has the keys that were looked at.
-    pub fn fits(&self, pairs: &[(Clean, f64)]) -> bool {
-        self.names.len() == pairs.len() && self.names.iter().zip(pairs).all(|(name, (key, _))| name == key)
-    }
-
-    pub fn kind(&self) -> PointKind {
-        self.kind
-    }
-
-    pub fn has_epoch(&self) -> bool {
-        self.epoch.is_some()
-    }
-
-    /// The point that a row makes.
-    pub fn point(&self, pairs: Vec<(Clean, f64)>) -> Point {
-        let value = |at: usize| pairs.get(at).map(|(_, value)| *value);
-        Point {
-            kind: self.kind,
-            step: self.step.and_then(value).filter(|s| (0.0..9e15).contains(s)).map(|s| s as u64),
-            epoch: self.epoch.and_then(value),
-            canonical: self
-                .canonical
-                .iter()
-                .filter_map(|(i, name, factor)| Some((*name, value(*i)? * factor)))
-                .collect(),
-            renamed: self.renamed,
-            raw: pairs,
-            ..Point::default()
+/// Looks at the keys of a row, and finds out what rows with the same keys mean.
+pub fn shape(keys: &mut Keys, names: Vec<Clean>) -> Shape {
+    let ids: Vec<Option<usize>> = names.iter().map(|name| keys.id(name.as_str())).collect();
+    let row = Row { pairs: ids.iter().flatten().map(|id| (*id, 0.0)).collect(), ..Row::default() };
+    let point = keys.point(&row).unwrap_or_default();
+    let of = |wanted| ids.iter().position(|id| id.is_some_and(|id| keys.family(id) == wanted));
+    let (step, epoch) = (of(Family::Step), of(Family::Epoch));
+    let mut canonical = Vec::new();
+    for (name, _) in point.canonical {
+        let spellings = ids.iter().enumerate().filter_map(|(i, id)| {
+            let (rank, to, factor) = keys.known.get((*id)?)?.canonical?;
+            (to == name).then_some((rank, i, factor))
+        });
+        if let Some((_, i, factor)) = spellings.min_by_key(|(rank, _, _)| *rank) {
+            canonical.push((i, name, factor));
         }
     }
+    let places = canonical.iter().map(|(i, _, _)| *i).chain(step).chain(epoch).filter(|i| *i < 128);
+    let renamed = places.fold(0, |bits, i| bits | 1 << i);
+    Shape { kind: point.kind, names, renamed, canonical, step, epoch }
 }
 
 /// Keys and numbers that were logged together.

@@ -23,6 +23,7 @@ use crate::{
     model::metric::Progress,
     parse::{
         metrics::{Reader, Record},
+        tokens::Tokens,
         utf16::Utf16,
     },
 };
@@ -116,6 +117,19 @@ impl AnyReader {
                 self.decide(format);
                 self.feed(&start, out);
             }
+        }
+    }
+
+    /// Whether the bytes are a log's text as it stands: what follows may be looked through by a lexer first.
+    pub fn is_plain_text(&self) -> bool {
+        self.utf16.is_none() && matches!(self.inner, Some(Inner::Text(_)))
+    }
+
+    /// Reads the next bytes of a plain text, in which a lexer found these tokens.
+    pub fn take(&mut self, bytes: &[u8], tokens: &Tokens, out: &mut Vec<Record>) {
+        match &mut self.inner {
+            Some(Inner::Text(reader)) if self.utf16.is_none() => reader.take(bytes, tokens, out),
+            _ => self.feed(bytes, out),
         }
     }
 

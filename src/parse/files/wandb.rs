@@ -243,7 +243,8 @@ impl Wandb {
         for record in self.scratch.drain(..) {
             match record {
                 Record::Point(point) if !self.has_history => self.held.push(point),
-                Record::Point(_) | Record::Rank(_) => {}
+                Record::Rows(rows) if !self.has_history => self.held.extend(rows.points()),
+                Record::Point(_) | Record::Rows(_) | Record::Rank(_) => {}
                 other @ Record::Progress(_) => out.push(other),
             }
         }
