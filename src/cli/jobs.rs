@@ -67,12 +67,23 @@ pub fn survey(pid: Option<u32>, ask_gpus: bool) -> Survey {
         None => processes::jobs(&table, own),
     };
     let samples = if jobs.is_empty() || !ask_gpus { Vec::new() } else { gpus() };
+    known(&table, jobs, &samples)
+}
+
+/// The same among GPUs that are known already.
+pub fn survey_among(samples: &[GpuSample]) -> Survey {
+    let table = Table::read(&proc_folder());
+    let jobs = processes::jobs(&table, std::process::id());
+    known(&table, jobs, samples)
+}
+
+fn known(table: &Table, jobs: Vec<Job>, samples: &[GpuSample]) -> Survey {
     let outside = samples.iter().flat_map(|gpu| &gpu.processes).filter(|p| p.foreign).map(|p| p.pid);
     let mut outside: Vec<u32> = outside.collect();
     outside.sort_unstable();
     outside.dedup();
     let jobs =
-        jobs.into_iter().map(|job| Found { files: job.files(&table), gpus: gpus_of(&job, &samples), job }).collect();
+        jobs.into_iter().map(|job| Found { files: job.files(table), gpus: gpus_of(&job, samples), job }).collect();
     Survey { jobs, in_container: table.in_container, unreadable: table.unreadable, outside: outside.len() }
 }
 

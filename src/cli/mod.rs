@@ -10,6 +10,7 @@ mod doctor;
 mod estimate;
 mod explain;
 mod export;
+mod fleet;
 pub mod frame;
 mod gzip;
 mod history;
@@ -68,6 +69,7 @@ pub enum Command {
     Replay(replay::ReplayArgs),
     History(history::HistoryArgs),
     Export(export::ExportArgs),
+    Fleet(fleet::FleetArgs),
     /// Reads the GPUs for the dashboard.
     #[command(hide = true)]
     NvmlHelper {
@@ -146,6 +148,7 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         Some(Command::Replay(args)) => replay::run(&args),
         Some(Command::History(args)) => history::run(&args),
         Some(Command::Export(args)) => export::run(&args),
+        Some(Command::Fleet(args)) => fleet::run(&args),
         Some(Command::NvmlHelper { once: true, .. }) => {
             crate::source::driver::helper();
             Ok(ExitCode::SUCCESS)

@@ -9,6 +9,7 @@ pub mod curve;
 pub mod estimate;
 pub mod event;
 pub mod failure;
+pub mod fleet;
 pub mod gpu;
 pub mod incident;
 pub mod knobs;

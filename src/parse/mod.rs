@@ -19,6 +19,7 @@ mod pattern;
 mod phase;
 pub mod pickle;
 pub(crate) mod prefix;
+pub mod prometheus;
 mod runs;
 pub mod snapshot;
 mod text;

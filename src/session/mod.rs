@@ -2,6 +2,7 @@
 
 pub mod alerts;
 mod autopsy;
+pub mod fleet;
 pub mod gpus;
 pub mod headroom;
 pub mod holders;

@@ -7,6 +7,7 @@ pub mod child;
 pub mod database;
 pub mod driver;
 pub mod file;
+pub mod fleet;
 pub mod gpu;
 pub mod host;
 pub mod kernel;

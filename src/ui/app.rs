@@ -10,6 +10,7 @@ use crate::{
 
 use super::{
     chooser::Chooser,
+    fleet,
     keymap::Keymap,
     overlays::Overlay,
     replay::Replay,
@@ -98,6 +99,8 @@ pub struct App {
     pub(super) replay: Option<Replay>,
     /// A list to choose from, before there is anything to show.
     pub chooser: Option<Chooser>,
+    /// Many machines, in the place of one run.
+    pub fleet: Option<fleet::State>,
 }
 
 impl App {
@@ -126,6 +129,7 @@ impl App {
             label: None,
             replay: None,
             chooser: None,
+            fleet: None,
         }
     }
 

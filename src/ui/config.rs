@@ -20,6 +20,17 @@ pub struct Config {
     pub keys: BTreeMap<String, Vec<String>>,
     pub alerts: AlertConfig,
     pub recording: RecordingConfig,
+    pub fleet: FleetConfig,
+}
+
+/// The machines that `oomph fleet` watches when none is named.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct FleetConfig {
+    /// As ssh knows them.
+    pub hosts: Vec<String>,
+    /// Addresses of Prometheus servers, or of metrics.
+    pub prometheus: Vec<String>,
 }
 
 /// Whether runs are recorded.
@@ -213,7 +224,12 @@ pub fn default_file() -> String {
          # webhook = \"https://example.org/hook\"\n\n\
          [recording]\n\
          # false: no run is recorded; --no-record does it for one\n\
-         # on = true\n\n",
+         # on = true\n\n\
+         [fleet]\n\
+         # Machines that `oomph fleet` watches when none is named, as ssh knows them. None by default.\n\
+         # hosts = [\"node1\", \"me@node2\"]\n\
+         # Prometheus servers, or addresses of metrics. None by default.\n\
+         # prometheus = [\"http://prometheus:9090\", \"http://node1:9400/metrics\"]\n\n",
         themes.join(", "),
         screens.join(", "),
     );

@@ -9,6 +9,7 @@ mod chooser;
 pub mod config;
 mod curves;
 mod evidence;
+pub mod fleet;
 pub mod format;
 mod input;
 pub mod keymap;
@@ -35,7 +36,7 @@ mod tests;
 use ratatui::crossterm;
 
 use crate::{
-    model::{Event, Timestamp},
+    model::{Event, Timestamp, fleet::News},
     session::alerts::Alert,
 };
 
@@ -53,6 +54,8 @@ pub use view::{frame_text, view};
 pub enum Msg {
     Terminal(crossterm::event::Event),
     Event(Event),
+    /// Something was heard of one of many machines.
+    Fleet(News),
     /// The clock goes on: about once a second.
     Tick(Timestamp),
     /// The command line wants to leave: the demo is over, the child is gone and nobody should stay.

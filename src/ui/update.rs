@@ -8,7 +8,7 @@ use ratatui::layout::Rect;
 use crate::session::alerts::Severity;
 
 use super::{
-    App, Cmd, Msg, Screen, Tone, chooser,
+    App, Cmd, Msg, Screen, Tone, chooser, fleet,
     keymap::Action,
     keys,
     overlays::{self, Overlay},
@@ -19,7 +19,15 @@ use super::{
 pub fn update(app: &mut App, msg: Msg) -> Vec<Cmd> {
     match msg {
         Msg::Event(event) => app.session.apply(event),
+        Msg::Fleet(news) => {
+            if let Some(state) = &mut app.fleet {
+                state.fleet.hear(news.at, news.place, news.heard);
+            }
+        }
         Msg::Tick(now) => {
+            if let Some(state) = &mut app.fleet {
+                state.fleet.tick(now);
+            }
             match &mut app.replay {
                 Some(replay) => replay.tick(&mut app.session, now),
                 None => app.session.tick(now),
@@ -82,6 +90,9 @@ fn pressed(app: &mut App, key: &KeyEvent) -> Vec<Cmd> {
     if app.chooser.is_some() {
         return chooser::key(app, key);
     }
+    if app.fleet.is_some() {
+        return fleet::key(app, key);
+    }
     if app.overlay.is_some() {
         return overlays::key(app, key);
     }
@@ -101,7 +112,7 @@ fn pressed(app: &mut App, key: &KeyEvent) -> Vec<Cmd> {
 
 /// A paste goes into the line that is being typed, else it is diagnosed on the spot. It never presses keys.
 fn pasted(app: &mut App, text: &str) {
-    if app.chooser.is_some() {
+    if app.chooser.is_some() || app.fleet.is_some() {
         return;
     }
     if app.screen == Screen::Charts && screens::charts::type_text(app, text) {
@@ -170,7 +181,7 @@ fn on_screen(app: &mut App, action: Action) -> Vec<Cmd> {
 }
 
 fn pointed(app: &mut App, mouse: MouseEvent) -> Vec<Cmd> {
-    if app.overlay.is_some() || app.chooser.is_some() {
+    if app.overlay.is_some() || app.chooser.is_some() || app.fleet.is_some() {
         return Vec::new();
     }
     let area = Rect::new(0, 0, app.size.0, app.size.1);

@@ -14,7 +14,7 @@ use unicode_width::UnicodeWidthStr;
 use crate::session::alerts::Severity;
 
 use super::{
-    App, Screen, Theme, chooser,
+    App, Screen, Theme, chooser, fleet,
     format::{clock, fit},
     keymap::{Action, Key, Scope},
     overlays, replay, screens,
@@ -82,6 +82,9 @@ fn draw(app: &App, theme: &Theme, frame: &mut Frame) {
     }
     if app.chooser.is_some() {
         return chooser::render(frame, area, app, theme);
+    }
+    if app.fleet.is_some() {
+        return fleet::render(frame, area, app, theme);
     }
     let (tabs, mut middle, footer) = body(area);
     if app.replay.is_some() && middle.height > 6 {
