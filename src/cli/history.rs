@@ -129,11 +129,11 @@ pub fn tried_before(place: &Path, session: &Session) -> Vec<String> {
     let Ok(runs) = runs::attempts(&command, &folder, place, 12) else { return Vec::new() };
     let now = session.now.unwrap_or_else(Timestamp::now);
     let pairs = runs.windows(2).rev().filter(|pair| !pair[1].changed.is_empty());
-    pairs.take(MOST).map(|pair| sentence(&pair[1], &pair[0], now)).collect()
+    pairs.take(MOST).map(|pair| sentence(&pair[1], &pair[0], now, TimeZone::system())).collect()
 }
 
-fn sentence(run: &Run, before: &Run, now: Timestamp) -> String {
-    let day = runs::started(run).map_or_else(|| "earlier".to_string(), |at| day(at, now, TimeZone::system()));
+fn sentence(run: &Run, before: &Run, now: Timestamp, zone: TimeZone) -> String {
+    let day = runs::started(run).map_or_else(|| "earlier".to_string(), |at| day(at, now, zone));
     format!("{day} you tried {}: {}", changes(run), came_of(run, Some(before)))
 }
 
@@ -251,7 +251,7 @@ mod tests {
         };
         let now = "2026-11-27T09:00:00Z".parse().unwrap();
         assert_eq!(
-            sentence(&run, &before, now),
+            sentence(&run, &before, now, TimeZone::UTC),
             "on Tuesday you tried per_device_train_batch_size 8 -> 4: the peak fell by 2.10 GiB, then it died in the optimizer step"
         );
         let at = |text: &str| day(text.parse().unwrap(), now, TimeZone::UTC);

@@ -281,7 +281,9 @@ fn put(card: &mut Card, says: Says, value: f64) {
         Says::Celsius => gpu.temperature_c = real(value).filter(|celsius| *celsius < 200.0),
         Says::Watts(unit) => gpu.power_w = real(value * unit),
         Says::Xid => {
-            gpu.trouble = real(value).filter(|xid| *xid >= 1.0).map(|xid| Clean::new(&format!("Xid {xid:.0} was its last error")));
+            gpu.trouble = real(value)
+                .filter(|xid| *xid >= 1.0)
+                .map(|xid| Clean::new(&format!("Xid {xid:.0} was its last error")));
         }
         Says::HostTotal | Says::HostAvailable => {}
     }
@@ -347,7 +349,9 @@ node_memory_MemTotal_bytes 1e+11\nnode_memory_MemAvailable_bytes{instance=\"node
         assert!(refused.as_str().contains("bad query"));
         assert!(hosts(b"<html>", true, &"asked".into()).is_err());
         for (name, _) in KNOWN {
-            let tail = ["DCGM_FI_DEV_", "nvidia_smi_", "nvidia_gpu_", "node_memory_Mem"].iter().find_map(|p| name.strip_prefix(p));
+            let tail = ["DCGM_FI_DEV_", "nvidia_smi_", "nvidia_gpu_", "node_memory_Mem"]
+                .iter()
+                .find_map(|p| name.strip_prefix(p));
             let tail = tail.unwrap().trim_end_matches("_bytes");
             assert!(QUESTION.contains(tail), "{name} is not asked for");
         }
@@ -372,7 +376,8 @@ node_memory_MemTotal_bytes 1e+11\nnode_memory_MemAvailable_bytes{instance=\"node
         assert_eq!(long[0].host.as_str(), "asked");
         let many = "go_threads 1\n".repeat(MOST + 1);
         assert!(odd(&many).contains("more than 200000"));
-        let cards: String = (0..500).map(|n| format!("DCGM_FI_DEV_GPU_TEMP{{UUID=\"{n}\"}} 50\n")).collect();
+        let cards: Vec<String> = (0..500).map(|n| format!("DCGM_FI_DEV_GPU_TEMP{{UUID=\"{n}\"}} 50\n")).collect();
+        let cards = cards.concat();
         assert_eq!(read(&cards).unwrap()[0].gpus.len(), GPUS);
         let hidden = read("DCGM_FI_DEV_GPU_TEMP{UUID=\"\u{202e}\u{1b}[2J\"} 50\n").unwrap();
         assert!(!format!("{hidden:?}").contains('\u{1b}'));

@@ -135,7 +135,8 @@ impl Fleet {
                     None => HostState::Up,
                 };
                 // A machine is called what the user calls it; what a server tells of has names of its own.
-                let name = if single && report.schema.as_str() == crate::model::fleet::SCHEMA { &target.name } else { name };
+                let name =
+                    if single && report.schema.as_str() == crate::model::fleet::SCHEMA { &target.name } else { name };
                 all.push(Host { name, state, report: Some((*at, report)), down });
             }
         }

@@ -1,5 +1,7 @@
 //! Many machines on one screen: a row each, its jobs below, and everything about the one under the cursor.
 
+use std::fmt::Write as _;
+
 use jiff::tz::TimeZone;
 use ratatui::{
     Frame,
@@ -54,9 +56,8 @@ pub fn key(app: &mut App, key: &KeyEvent) -> Vec<Cmd> {
     let last = state.fleet.hosts().len().saturating_sub(1);
     let to = |at: usize| at.min(last);
     match action {
-        Some(Action::Quit) => return vec![Cmd::Quit],
         Some(Action::Back) if state.open => state.open = false,
-        Some(Action::Back) => return vec![Cmd::Quit],
+        Some(Action::Quit | Action::Back) => return vec![Cmd::Quit],
         Some(Action::Suspend) => return vec![Cmd::Suspend],
         Some(Action::Redraw) => return vec![Cmd::Redraw],
         Some(Action::Down | Action::NextScreen) => state.selected = to(state.selected + 1),
@@ -140,10 +141,14 @@ fn draw_list(frame: &mut Frame, area: Rect, hosts: &[Host<'_>], selected: usize,
     let up = hosts.iter().filter(|host| host.state == HostState::Up).count();
     let title = format!("{up} of {} machine{} answer", hosts.len(), if hosts.len() == 1 { "" } else { "s" });
     let reports = hosts.iter().filter_map(|host| host.report.map(|(_, report)| report));
-    let (gpus, jobs) = reports.fold((0, 0), |(gpus, jobs), report| (gpus + report.gpus.len(), jobs + report.jobs.len()));
-    let mut right = format!("{gpus} GPU{}  {jobs} job{}", plural(gpus), plural(jobs));
+    let (gpus, jobs) =
+        reports.fold((0, 0), |(gpus, jobs), report| (gpus + report.gpus.len(), jobs + report.jobs.len()));
+    let mut right = match area.width {
+        ..60 => String::new(),
+        _ => format!("{gpus} GPU{}  {jobs} job{}", plural(gpus), plural(jobs)),
+    };
     if let Some(now) = app.fleet.as_ref().and_then(|state| state.fleet.now) {
-        right.push_str("  ");
+        right.push_str(if right.is_empty() { "" } else { "  " });
         right.push_str(&clock(now, &app.zone));
     }
     let inner = panel_in(frame, area, &title, vec![Span::styled(right, theme.muted)], theme, theme.accent);
@@ -198,13 +203,20 @@ pub fn text(fleet: &Fleet, width: usize, theme: &Theme, zone: &TimeZone) -> Stri
         }
     }
     if let Some(now) = fleet.now {
-        out.push_str(&format!("as of {}\n", clock(now, zone)));
+        let _ = writeln!(out, "as of {}", clock(now, zone));
     }
     out
 }
 
 /// A machine and its jobs.
-fn rows(host: &Host<'_>, now: Option<Timestamp>, mark: &str, name: usize, width: usize, theme: &Theme) -> Vec<Line<'static>> {
+fn rows(
+    host: &Host<'_>,
+    now: Option<Timestamp>,
+    mark: &str,
+    name: usize,
+    width: usize,
+    theme: &Theme,
+) -> Vec<Line<'static>> {
     let dots = theme.glyphs.pick("…", "~");
     let tone = tone(host.severity());
     let style = if mark.trim().is_empty() { theme.bright } else { theme.selection };
@@ -311,10 +323,7 @@ fn job_spans(job: &FleetJob, width: usize, theme: &Theme) -> Vec<Span<'static>> 
     let dots = theme.glyphs.pick("…", "~");
     let style = theme.tone(tone(job.severity));
     let name = fit(job.title.as_str(), (width / 3).max(8), dots);
-    let mut groups = vec![
-        vec![Span::styled(name, theme.text)],
-        vec![Span::styled(job.state.to_string(), style)],
-    ];
+    let mut groups = vec![vec![Span::styled(name, theme.text)], vec![Span::styled(job.state.to_string(), style)]];
     match (job.step, job.total_steps) {
         (Some(step), Some(total)) => groups.push(vec![Span::styled(format!("{step}/{total}"), theme.bright)]),
         (Some(step), None) => groups.push(row::figure("step", &step.to_string(), 0, theme.bright, theme)),

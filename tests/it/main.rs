@@ -14,6 +14,7 @@ mod diagnosis;
 mod dialects;
 mod doctor;
 mod export;
+mod fleet;
 mod hygiene;
 mod imports;
 mod inputs;

@@ -1,7 +1,7 @@
 //! What this machine tells of itself: its GPUs, its memory, its training jobs and how they stand.
 
 use std::{
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{
         Arc, Mutex, PoisonError,
         mpsc::{RecvTimeoutError, sync_channel},
@@ -20,7 +20,7 @@ use crate::{
         gpu::GpuSample,
         knobs::Knobs,
     },
-    session::{RunState, Session, alerts::Alerts, gpus::Gpu},
+    session::{RunState, Session, alerts::Alerts, gpus::Gpu, series::Series},
     source::file,
     store::runs::{self, RECORDING, State},
     ui::{self, Tone},
@@ -160,7 +160,8 @@ impl Jobs {
     fn told(&self) -> Vec<FleetJob> {
         let mut all: Vec<FleetJob> = self.followed.iter().map(Follower::told).collect();
         // A run whose end was seen is not told twice.
-        let is_followed = |folder: &PathBuf| self.followed.iter().any(|f| f.files.iter().any(|p| p.starts_with(folder)));
+        let is_followed =
+            |folder: &PathBuf| self.followed.iter().any(|f| f.files.iter().any(|p| p.starts_with(folder)));
         all.extend(self.failed.iter().filter(|(folder, _)| !is_followed(folder)).map(|(_, job)| job.clone()));
         all
     }
@@ -180,7 +181,10 @@ fn failed_lately() -> Vec<(PathBuf, FleetJob)> {
             continue;
         }
         let command = run.command.as_ref().map_or("", Clean::as_str);
-        let title = command.split("\\n").find(|word| word.ends_with(".py")).or(command.split("\\n").next());
+        let title = command
+            .split("\\n")
+            .find(|word| Path::new(word).extension().is_some_and(|end| end == "py"))
+            .or(command.split("\\n").next());
         let how = match (run.exit_code, run.signal) {
             (_, Some(signal)) => format!("killed by signal {signal}"),
             (Some(code), None) => format!("ended with exit code {code}"),
@@ -310,7 +314,7 @@ fn summary(session: &Session, alerts: &Alerts) -> FleetJob {
         state: state.as_str().into(),
         step: tempo.step,
         total_steps: tempo.total,
-        loss: session.metrics.series("loss").and_then(|series| series.last()).map(|sample| sample.value),
+        loss: session.metrics.series("loss").and_then(Series::last).map(|sample| sample.value),
         seconds_per_step: tempo.seconds_per_step,
         remaining_seconds: tempo.remaining_seconds,
         says: standing.text,

@@ -131,16 +131,14 @@ pub fn run(args: &FleetArgs) -> Result<ExitCode> {
     let fleet = Fleet::new(&targets.names(), slowest.as_secs_f64() * MISSES + 1.0);
     let screen = !args.once && !args.json;
     if screen && (ui::is_dumb() || !std::io::stdout().is_terminal()) {
-        bail!("the screen needs a terminal that can move its cursor; `oomph fleet --once` prints one look, --json the same as JSON");
+        bail!(
+            "the screen needs a terminal that can move its cursor; `oomph fleet --once` prints one look, --json the same as JSON"
+        );
     }
     let (news, inbox) = sync_channel(WAITING);
     let asking = ask(&targets, args, looks, slowest, &news);
     drop(news);
-    let code = if screen {
-        show(fleet, inbox, args.theme.as_deref())?
-    } else {
-        print(fleet, &inbox, args, looks)?
-    };
+    let code = if screen { show(fleet, inbox, args.theme.as_deref())? } else { print(fleet, &inbox, args, looks)? };
     drop(asking);
     Ok(code)
 }
@@ -206,11 +204,8 @@ fn ask(targets: &Targets, args: &FleetArgs, looks: Duration, slow: Duration, new
             });
         });
     }
-    let options = ssh::Options {
-        oomph: args.oomph.clone(),
-        interval: looks,
-        patience: Duration::from_secs_f64(args.timeout),
-    };
+    let options =
+        ssh::Options { oomph: args.oomph.clone(), interval: looks, patience: Duration::from_secs_f64(args.timeout) };
     for host in &targets.hosts {
         ssh::spawn(place(), host, options.clone(), &asking, news.clone());
     }

@@ -157,10 +157,7 @@ mod tests {
     fn addresses_are_told_apart() {
         let check = |text: &str, is_server, host: &str, shown: &str| {
             let address = Address::parse(text).unwrap();
-            assert_eq!(
-                (address.is_server, address.host.as_str(), address.shown().as_str()),
-                (is_server, host, shown)
-            );
+            assert_eq!((address.is_server, address.host.as_str(), address.shown().as_str()), (is_server, host, shown));
         };
         check("http://prom:9090", true, "prom", "http://prom:9090");
         check("https://prom.example.org/prometheus/", true, "prom.example.org", "https://prom.example.org/prometheus/");

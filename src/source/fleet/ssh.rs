@@ -211,14 +211,12 @@ fn reason(host: &str, status: Option<i32>, said: &str, version: Option<String>) 
                 .unwrap_or_default();
             (why, advice)
         }
-        (Some(127), _) => (
-            "there is no oomph there".into(),
-            "install it there, or say where it is: --oomph PATH".into(),
-        ),
-        (Some(2), Some(version)) => (
-            format!("the oomph there ({version}) is older and does not know this question"),
-            "update it there".into(),
-        ),
+        (Some(127), _) => {
+            ("there is no oomph there".into(), "install it there, or say where it is: --oomph PATH".into())
+        }
+        (Some(2), Some(version)) => {
+            (format!("the oomph there ({version}) is older and does not know this question"), "update it there".into())
+        }
         (code, _) => {
             let how = code.map_or_else(String::new, |code| format!(" with status {code}"));
             let said = if said.is_empty() { String::new() } else { format!(": {said}") };

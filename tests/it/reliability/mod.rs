@@ -30,7 +30,7 @@ fn count(small: usize, full: usize) -> usize {
 }
 
 /// A figure for whoever runs this: shown even when the test passes.
-fn tell(text: &str) {
+pub fn tell(text: &str) {
     let _ = writeln!(std::io::stderr(), "  {text}");
 }
 
