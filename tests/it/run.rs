@@ -122,7 +122,9 @@ fn output_passes_through_untouched() {
     let read = same(Box::new(child.stdout.take().unwrap()));
     let output = child.wait_with_output().unwrap();
     assert!(output.status.success());
-    assert_eq!(output.stderr, b"complaint");
+    let rest = output.stderr.strip_prefix(b"complaint").unwrap();
+    // A recording takes no gigabyte, which oomph tells when the command is through.
+    assert!(rest.is_empty() || mebibytes > 3 && rest.starts_with(b"oomph: not recorded"), "{rest:?}");
     // A bar that is drawn anew and anew.
     let script = "i=0; while [ $i -lt 3000 ]; do i=$((i+1)); printf '\\r%4d/3000 |##| 1.00it/s' $i; done; echo";
     let direct = Command::new("sh").args(["-c", script]).output().unwrap().stdout;

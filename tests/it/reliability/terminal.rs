@@ -90,7 +90,7 @@ fn leave(exit: &str, keys: &str) {
                 until("the screen is left", || !seat.look_at(vt100::Screen::alternate_screen));
                 kill(oomph, "CONT");
                 until("the screen is back", || seat.look_at(vt100::Screen::alternate_screen));
-                seat.shows("train.log");
+                seat.shows("Overview");
                 kill(oomph, "TERM");
             }
             signal => kill(oomph, signal),
