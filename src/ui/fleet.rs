@@ -127,8 +127,8 @@ fn draw_footer(frame: &mut Frame, row: Rect, app: &App, theme: &Theme, open: boo
     }
     let keys = [
         ("enter", if open { "all machines" } else { "more" }),
-        ("up down", "choose"),
         ("q", "quit"),
+        ("up down", "choose"),
         ("c", "copy the command for a closer look"),
     ];
     let pairs = keys.iter().map(|(key, word)| {

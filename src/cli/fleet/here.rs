@@ -114,7 +114,8 @@ fn gpu(gpu: &Gpu) -> FleetGpu {
 #[derive(Default)]
 struct Jobs {
     followed: Vec<Follower>,
-    failed: Vec<(PathBuf, FleetJob)>,
+    /// Where each was recorded, and when it ended.
+    failed: Vec<(PathBuf, Timestamp, FleetJob)>,
     notes: Vec<Clean>,
     surveyed: Option<Instant>,
     remembered: Option<Instant>,
@@ -162,13 +163,17 @@ impl Jobs {
         // A run whose end was seen is not told twice.
         let is_followed =
             |folder: &PathBuf| self.followed.iter().any(|f| f.files.iter().any(|p| p.starts_with(folder)));
-        all.extend(self.failed.iter().filter(|(folder, _)| !is_followed(folder)).map(|(_, job)| job.clone()));
+        let now = Timestamp::now();
+        all.extend(self.failed.iter().filter(|(folder, ..)| !is_followed(folder)).map(|(_, ended, job)| {
+            let ago = super::super::history::duration(now.duration_since(*ended).as_secs_f64());
+            FleetJob { says: Clean::new(&format!("{ago} ago: {}", job.says)), ..job.clone() }
+        }));
         all
     }
 }
 
 /// Recorded runs that failed within a day, the newest first.
-fn failed_lately() -> Vec<(PathBuf, FleetJob)> {
+fn failed_lately() -> Vec<(PathBuf, Timestamp, FleetJob)> {
     const LOOKED_AT: usize = 10;
     let now = Timestamp::now();
     let folders = runs::folders().unwrap_or_default();
@@ -176,8 +181,9 @@ fn failed_lately() -> Vec<(PathBuf, FleetJob)> {
     for folder in folders.into_iter().rev().take(LOOKED_AT) {
         let Ok(run) = runs::read(&folder.join(RECORDING)) else { continue };
         let Some(began) = runs::started(&run) else { continue };
-        let ended = now.duration_since(began).as_secs_f64() - run.seconds.unwrap_or(0.0);
-        if run.state != State::Failed || ended > DAY {
+        let lasted = jiff::SignedDuration::from_secs_f64(run.seconds.unwrap_or(0.0).clamp(0.0, 1e9));
+        let Ok(ended) = began.checked_add(lasted) else { continue };
+        if run.state != State::Failed || now.duration_since(ended).as_secs_f64() > DAY {
             continue;
         }
         let command = run.command.as_ref().map_or("", Clean::as_str);
@@ -198,11 +204,11 @@ fn failed_lately() -> Vec<(PathBuf, FleetJob)> {
             ended: true,
             step: run.last_step,
             loss: run.last_loss,
-            says: Clean::new(&format!("{} ago: {says}", super::super::history::duration(ended))),
+            says: Clean::new(&says),
             severity: 2,
             ..FleetJob::default()
         };
-        failed.push((folder, job));
+        failed.push((folder, ended, job));
     }
     failed
 }
