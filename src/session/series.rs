@@ -5,7 +5,10 @@
 
 mod rows;
 
-use std::{collections::BTreeMap, ops::Range};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::Range,
+};
 
 use crate::model::{
     Clean, SourceId, Timestamp,
@@ -265,9 +268,16 @@ impl Series {
     }
 
     /// The same of each source by itself, where several tell different numbers for the same steps: runs that are watched
-    /// together, or ranks. Nothing where there is one.
-    pub fn runs(&self, x: XAxis, range: Range<f64>, buckets: usize) -> Vec<(SourceId, Vec<Bucket>)> {
-        let own = self.tracks.iter().enumerate().filter(|(i, track)| *i == 0 || track.is_another());
+    /// together, or ranks. Nothing where there is one. The sources in `apart` are runs of their own whatever this key says.
+    pub fn runs(
+        &self,
+        apart: &BTreeSet<SourceId>,
+        x: XAxis,
+        range: Range<f64>,
+        buckets: usize,
+    ) -> Vec<(SourceId, Vec<Bucket>)> {
+        let is_own = |track: &Track| track.is_another() || apart.contains(&track.source);
+        let own = self.tracks.iter().enumerate().filter(|(i, track)| *i == 0 || is_own(track));
         let mut runs: Vec<_> = own
             .map(|(_, t)| (t.source, thinned(t.cells.cells().map(|cell| (cell, true)), x, range.clone(), buckets)))
             .collect();
@@ -622,6 +632,27 @@ impl Metrics {
         self.train.get(name)
     }
 
+    /// Sources that are runs of their own beside another one: most of what they tell differs at the same steps, or two
+    /// logs have no step in common. A curve that is the same in both, such as a learning rate, is then drawn twice too.
+    pub fn apart(&self) -> BTreeSet<SourceId> {
+        let mut told: BTreeMap<SourceId, (u64, u64, bool)> = BTreeMap::new();
+        for series in self.train.series.iter().filter(|s| s.tracks.len() > 1) {
+            let steps = |t: &Track| t.precision == Precision::Console && t.steps.is_some();
+            for (nth, track) in series.tracks.iter().enumerate().skip(1) {
+                let beside = steps(track) && series.tracks[..nth].iter().all(steps);
+                let (agrees, differs, logs) = told.entry(track.source).or_insert((0, 0, true));
+                *agrees += u64::from(track.agrees);
+                *differs += u64::from(track.differs);
+                *logs &= beside;
+            }
+        }
+        let apart = told.into_iter().filter(|(_, (agrees, differs, logs))| match agrees + differs {
+            0 => *logs,
+            _ => differs > agrees,
+        });
+        apart.map(|(source, _)| source).collect()
+    }
+
     /// The axes on which the training's samples stand.
     pub fn axes(&self) -> impl Iterator<Item = XAxis> {
         XAxis::ALL.into_iter().filter(|x| self.train.iter().any(|(_, series)| series.extent(*x).is_some()))
@@ -776,11 +807,44 @@ mod tests {
             metrics.push(AT, CONSOLE, point(Some(step), &[("loss", 2.0), ("grad_norm", 1.0)]));
             metrics.push(AT, FILE, point(Some(step), &[("loss", 3.0), ("grad_norm", 1.0)]));
         }
-        let runs = |key| metrics.series(key).unwrap().runs(XAxis::Step, 0.0..49.0, 10);
+        let runs = |key| metrics.series(key).unwrap().runs(&BTreeSet::new(), XAxis::Step, 0.0..49.0, 10);
         let seen: Vec<_> = runs("loss").iter().map(|(source, view)| (*source, view.len(), view[0].last)).collect();
         assert_eq!(seen, [(CONSOLE, 10, 2.0), (FILE, 10, 3.0)]);
         // Two prints of the same numbers are one run.
         assert!(runs("grad_norm").is_empty());
+    }
+
+    #[test]
+    fn a_source_is_a_run_of_its_own_by_all_that_it_tells() {
+        let rounded = |value: f64| (value * 100.0).round() / 100.0;
+        let tell = |other: &dyn Fn(u64) -> Option<(u64, f64, f64)>, precision| {
+            let mut metrics = Metrics::default();
+            for step in 1..=50u64 {
+                let rate = 1e-3 / step as f64;
+                let own = [("loss", 2.0 + 0.1 / step as f64), ("grad_norm", 1.0), ("learning_rate", rate)];
+                metrics.push(AT, CONSOLE, point(Some(step), &own));
+                if let Some((at, loss, norm)) = other(step) {
+                    let keys = [("loss", loss), ("grad_norm", norm), ("learning_rate", 1e-3 / at as f64)];
+                    metrics.push_from(AT, FILE, precision, point(Some(at), &keys));
+                }
+            }
+            metrics
+        };
+        let check = |metrics: &Metrics, apart: bool| {
+            let told = metrics.apart();
+            assert_eq!(!told.is_empty(), apart);
+            let rates = metrics.series("learning_rate").unwrap().runs(&told, XAxis::Step, 0.0..99.0, 10);
+            assert_eq!(rates.len(), if apart { 2 } else { 0 });
+        };
+        // Another, shorter run; its learning rates are the same.
+        check(&tell(&|step| (step <= 20).then_some((step, 3.0, 2.0)), Precision::Console), true);
+        // Two logs without a step in common.
+        check(&tell(&|step| Some((step + 50, 1.0, 1.0)), Precision::Console), true);
+        // The same numbers in a file, all of them and the later ones.
+        check(&tell(&|step| Some((step, rounded(2.0 + 0.1 / step as f64), 1.0)), Precision::Full), false);
+        check(&tell(&|step| Some((step + 50, 1.0, 1.0)), Precision::Full), false);
+        // A file with the loss of each step beside a log with means.
+        check(&tell(&|step| Some((step, 1.5, 1.0)), Precision::Full), false);
     }
 
     #[test]

@@ -17,6 +17,7 @@ pub mod keys;
 pub mod layout;
 pub mod lines;
 mod log_text;
+mod names;
 mod overlays;
 mod pen;
 pub mod probe;

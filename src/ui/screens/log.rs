@@ -23,6 +23,7 @@ use crate::{
         input::{Input, Typed},
         keymap::Action,
         log_text::Inked,
+        names,
         widgets::panel::{explain, panel},
     },
 };
@@ -190,7 +191,13 @@ pub fn render(frame: &mut Frame, area: Rect, app: &App, theme: &Theme) {
     right.push(Span::styled(format!("{} lines", count(source.log.last_number())), theme.muted));
     let title = match app.session.sources.len() {
         0 | 1 => format!("log{dot}{}", source.name),
-        n => format!("log{dot}{} ({} of {n})", source.name, source.id.0 + 1),
+        n => {
+            let ids: Vec<SourceId> = app.session.sources.keys().copied().collect();
+            let at = ids.iter().position(|id| *id == source.id).unwrap_or(0);
+            let own = names::of(&app.session, &ids).swap_remove(at);
+            let own = if own.contains(source.name.as_str()) { own } else { format!("{} {own}", source.name) };
+            format!("log{dot}{own} ({} of {n})", at + 1)
+        }
     };
     if let Some(dialects) = super::overview::dialect_words(source) {
         let words = format!("read as {dialects}{dot}");
@@ -248,7 +255,11 @@ pub fn render(frame: &mut Frame, area: Rect, app: &App, theme: &Theme) {
                 let number = line.number.filter(|_| n == 0).map(count).unwrap_or_default();
                 spans.push(Span::styled(format!("{number:>digits$}  "), theme.muted));
             }
+            let is_cut = !state.wrap && !here && piece.end < line.text.as_str().len();
             spans.extend(inked.spans(piece, state.search.as_ref(), theme));
+            if is_cut {
+                spans.push(Span::styled(theme.glyphs.pick("›", ">"), theme.accent));
+            }
             out.push(Line::from(spans));
         }
         if here {

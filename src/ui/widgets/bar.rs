@@ -17,15 +17,19 @@ pub fn thin(share: f64, width: usize, style: Style, theme: &Theme) -> Vec<Span<'
     vec![Span::styled(done, style), Span::styled(rest, theme.faint)]
 }
 
-/// A full bar with eighths: `█████▍    `, on a faint ground.
+/// From so many columns on whole ones tell a share well enough, and bars below each other stay apart.
+const LONG: usize = 12;
+
+/// A full bar: `▆▆▆▆▆▆▆▆▆▆▆▆▆····`, or a short one with eighths: `█████▍  `, on a faint ground.
 pub fn full(share: f64, width: usize, style: Style, theme: &Theme) -> Vec<Span<'static>> {
     const EIGHTHS: [&str; 8] = ["", "▏", "▎", "▍", "▌", "▋", "▊", "▉"];
     let share = if share.is_finite() { share.clamp(0.0, 1.0) } else { 0.0 };
+    let long = width >= LONG;
     let eighths = (share * (width * 8) as f64).round() as usize;
-    let whole = eighths / 8;
-    let mut text = theme.glyphs.pick("█", "#").repeat(whole);
+    let whole = if long { (eighths + 4) / 8 } else { eighths / 8 };
+    let mut text = theme.glyphs.pick(if long { "▆" } else { "█" }, "#").repeat(whole);
     let mut used = whole;
-    if !theme.glyphs.ascii() && !eighths.is_multiple_of(8) && whole < width {
+    if !theme.glyphs.ascii() && !long && !eighths.is_multiple_of(8) && whole < width {
         text.push_str(EIGHTHS[eighths % 8]);
         used += 1;
     }

@@ -28,9 +28,9 @@ use crate::{
     },
 };
 
-use runs::{legend, run_style};
+use runs::legend;
 
-pub use runs::attempts;
+pub use runs::{attempts, run_style};
 
 use super::{
     log::pattern,
@@ -266,7 +266,7 @@ fn draw_chart(
     let dots = dots_across(inside, theme).max(2);
     let view = |series: Option<&Series>| series.map(|s| s.view(axis, x.0..x.1, dots)).unwrap_or_default();
     let (train_view, eval_view) = (view(train), view(eval));
-    let runs = train.map(|s| s.runs(axis, x.0..x.1, dots)).unwrap_or_default();
+    let runs = train.map(|s| s.runs(&app.session.metrics.apart(), axis, x.0..x.1, dots)).unwrap_or_default();
     let mut right = Vec::new();
     if !runs.is_empty() {
         right = legend(app, &runs, state.cursor, usize::from(area.width) * 2 / 3, theme);

@@ -8,6 +8,7 @@ use crate::{
     ui::{
         App, Theme,
         format::{fit_end, short},
+        names,
     },
 };
 
@@ -20,7 +21,7 @@ pub fn attempts(buckets: &[Bucket]) -> (&[Bucket], &[Bucket]) {
 }
 
 /// The colour of one of several runs: the second colour is the evaluations'.
-pub(super) fn run_style(nth: usize, theme: &Theme) -> Style {
+pub fn run_style(nth: usize, theme: &Theme) -> Style {
     theme.series(if nth == 0 { 0 } else { nth + 1 })
 }
 
@@ -33,8 +34,7 @@ pub(super) fn legend(
     theme: &Theme,
 ) -> Vec<Span<'static>> {
     let room = (width / runs.len()).saturating_sub(10);
-    let name = |source| app.session.sources.get(source).map(|s| s.name.to_string()).unwrap_or_default();
-    let names = told_apart(runs.iter().map(|(source, _)| name(source)).collect());
+    let names = names::of(&app.session, &runs.iter().map(|(source, _)| *source).collect::<Vec<_>>());
     let mut spans = Vec::new();
     for (nth, (_, buckets)) in runs.iter().enumerate() {
         let bucket = cursor.map_or(buckets.last(), |x| nearest(buckets, x));
@@ -45,33 +45,4 @@ pub(super) fn legend(
         spans.push(Span::styled(value, theme.bright));
     }
     spans
-}
-
-/// Names without the folders and files that all of them share.
-fn told_apart(names: Vec<String>) -> Vec<String> {
-    let parts: Vec<Vec<&str>> = names.iter().map(|name| name.split('/').collect()).collect();
-    let shared = |nth: usize| parts.iter().all(|p| p.len() == parts[0].len() && p[nth] == parts[0][nth]);
-    let own = |p: &Vec<&str>| -> String {
-        let kept: Vec<&str> = p.iter().enumerate().filter(|(nth, _)| !shared(*nth)).map(|(_, part)| *part).collect();
-        kept.join("/")
-    };
-    let short: Vec<String> = parts.iter().map(own).collect();
-    if short.iter().any(String::is_empty) { names } else { short }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_keep_what_differs() {
-        let check = |names: &[&str], want: &[&str]| {
-            assert_eq!(told_apart(names.iter().map(ToString::to_string).collect()), want);
-        };
-        check(&["runs/a/train.log", "runs/b/train.log"], &["a", "b"]);
-        check(&["a.log", "b.log"], &["a.log", "b.log"]);
-        check(&["x/a.log", "b.log"], &["x/a.log", "b.log"]);
-        check(&["a.log", "a.log"], &["a.log", "a.log"]);
-        check(&["ä/1", "ä/2"], &["1", "2"]);
-    }
 }

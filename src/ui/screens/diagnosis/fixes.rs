@@ -53,17 +53,19 @@ pub(super) fn table(app: &App, failure: &Failure, roomy: bool, width: usize, the
             page.text(&sentence(plan.note.as_str()), 2, width, theme.muted);
         }
         page.blank();
-        page.heading("Each change alone", theme);
     }
     let capacity = capacity(app, failure);
+    let mut over = String::new();
     if let Some(capacity) = capacity
         && failure.fixes.iter().any(|f| f.predicted_peak_bytes.is_some())
     {
         let card = failure.numbers.allowed_bytes.or(failure.numbers.capacity_bytes);
         let left = if card.is_some_and(|card| capacity < card) { " that other processes leave" } else { "" };
-        let text = format!("predicted peak, of {} GiB{left}", gib(Bytes(capacity)));
-        page.row(Line::from(Span::styled(format!("{text:>width$}"), theme.muted)));
+        over = format!("predicted peak, of {} GiB{left}", gib(Bytes(capacity)));
     }
+    let heading = if page.rows.is_empty() { "What to change" } else { "Each change alone" };
+    let left = vec![Span::styled(heading, theme.accent)];
+    page.row(row::sides(left, vec![Span::styled(over, theme.muted)], width));
     let mut order: Vec<(usize, &Fix)> = failure.fixes.iter().enumerate().collect();
     order.sort_by_key(|(_, fix)| match fix.verdict {
         Verdict::Fits => 0,
@@ -204,7 +206,7 @@ pub(super) fn foot_rows(app: &App, failure: &Failure, height: u16) -> u16 {
     match height {
         _ if failure.fixes.is_empty() || failure.basis.is_none() && app.diagnosis.chosen.is_empty() => 0,
         0..=6 => 0,
-        7..=13 => 1,
+        7..=13 => u16::from(!app.diagnosis.chosen.is_empty()),
         14..=29 => 4,
         _ => 6,
     }

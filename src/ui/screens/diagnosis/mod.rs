@@ -68,6 +68,8 @@ enum Item {
 struct Page {
     rows: Vec<Line<'static>>,
     items: Vec<(usize, Item)>,
+    /// What was said at the top and need not be said again.
+    said: String,
 }
 
 impl Page {
@@ -78,6 +80,13 @@ impl Page {
     /// Whether a line of the log stands here as evidence.
     fn shows(&self, line: u64) -> bool {
         self.items.iter().any(|(_, item)| *item == Item::Evidence(line))
+    }
+
+    /// What happened, in a sentence.
+    fn summary(&mut self, failure: &Failure, width: usize, theme: &Theme) {
+        self.said = failure.summary.to_string();
+        self.text(&sentence(&self.said.clone()), 0, width, theme.bright);
+        self.blank();
     }
 
     fn blank(&mut self) {
@@ -279,13 +288,14 @@ fn nothing(frame: &mut Frame, area: Rect, app: &App, theme: &Theme) {
 /// are seen, the card comes after what to change.
 fn whole(app: &App, failure: &Failure, card_first: bool, width: usize, theme: &Theme) -> Page {
     let mut page = Page::default();
-    page.text(&sentence(failure.summary.as_str()), 0, width, theme.bright);
-    page.blank();
     if card_first {
+        page.summary(failure, width, theme);
         card::picture(&mut page, failure, width, theme);
-    }
-    if failure.plan.as_ref().is_none_or(|plan| plan.changes.is_empty()) {
-        page.heading("What to change", theme);
+    } else {
+        let summary = sentence(failure.summary.as_str());
+        for row in Inked::plain(&summary, theme.bright).rows(width, 2, theme) {
+            page.row(Line::from(row));
+        }
     }
     let rest = fixes::table(app, failure, false, width, theme);
     let rows = page.rows.len();
@@ -301,8 +311,7 @@ fn whole(app: &App, failure: &Failure, card_first: bool, width: usize, theme: &T
 
 /// What happened, where, and why.
 fn story(page: &mut Page, app: &App, failure: &Failure, first: usize, width: usize, theme: &Theme) {
-    page.text(&sentence(failure.summary.as_str()), 0, width, theme.bright);
-    page.blank();
+    page.summary(failure, width, theme);
     card::picture(page, failure, width, theme);
     evidences(page, app, failure, first, width, theme);
 }
@@ -348,7 +357,7 @@ fn evidences(page: &mut Page, app: &App, failure: &Failure, first: usize, width:
         ];
         page.row(row::sides(left, vec![Span::styled(right, theme.muted)], width));
         // What the heading says already is not said again.
-        if !cause.summary.is_empty() && !failure.summary.as_str().ends_with(cause.summary.as_str()) {
+        if !cause.summary.is_empty() && !page.said.ends_with(cause.summary.as_str()) {
             page.text(&sentence(cause.summary.as_str()), 8, width, theme.text);
         }
         for line in new {

@@ -42,7 +42,13 @@ pub fn render(frame: &mut Frame, area: Rect, gpu: &Gpu, app: &App, theme: &Theme
     let mut right = Vec::new();
     if !s.processes.is_empty() {
         let held = s.processes.iter().filter_map(|p| p.used).sum::<Bytes>();
-        right.push(Span::styled(format!("{} hold {} GiB", s.processes.len(), gib(held)), theme.muted));
+        right.push(Span::styled(
+            {
+                let verb = if s.processes.len() == 1 { "holds" } else { "hold" };
+                format!("{} {verb} {} GiB", s.processes.len(), gib(held))
+            },
+            theme.muted,
+        ));
     }
     let inner = super::inset(panel(frame, area, "processes", right, theme));
     let lines: Vec<Line> = laid_out(inner, gpu, app, theme).into_iter().map(|(_, line)| line).collect();

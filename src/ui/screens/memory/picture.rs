@@ -49,11 +49,14 @@ pub fn rows_wanted(app: &App, width: u16) -> u16 {
     rows + u16::from(selected(app).is_some_and(|gpu| headroom::of(&app.session, gpu).is_some()))
 }
 
-/// What the memory model expects of the job, where its model is known.
+/// What the memory model expects of the job, where its model is known. Of a job that failed, with what the failure proves.
 fn estimate(session: &Session, card: Bytes) -> Option<Estimate> {
+    let capacity = (card.0 > 0).then(|| GpuCapacity { capacity_bytes: card.0, from: "this card".into() });
+    if let Some(basis) = session.open_failure().and_then(|failure| failure.basis.as_ref()) {
+        return Some(memory::estimate(&basis.model, &basis.knobs, capacity));
+    }
     let knobs = session.knobs();
     let model = memory::models::find(knobs.str(Knob::Model)?)?;
-    let capacity = (card.0 > 0).then(|| GpuCapacity { capacity_bytes: card.0, from: "this card".into() });
     Some(memory::estimate(&model, knobs, capacity))
 }
 

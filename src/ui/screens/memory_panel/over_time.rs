@@ -4,6 +4,7 @@
 use ratatui::{
     Frame,
     layout::Rect,
+    style::Style,
     text::{Line, Span},
 };
 
@@ -66,14 +67,18 @@ pub fn over_time(frame: &mut Frame, area: Rect, app: &App, theme: &Theme) {
         lines = envelope(&gpus, x, dots, theme);
     }
     lines.extend(others(&gpus, x, dots, theme));
-    let logged = logged(&app.session, x);
-    if let Some(spans) = &logged {
-        lines.push(ChartLine { spans: spans.clone(), style: theme.series(2), kind: Kind::Line });
-    }
+    let logged = LOGGED.map(|(keys, words, series)| {
+        let spans = keys.iter().find_map(|(key, unit)| logged(&app.session, key, *unit, x))?;
+        let last = Bytes(spans.last()?.last as u64);
+        let style = theme.series(series);
+        lines.push(ChartLine { spans, style, kind: Kind::Line });
+        Some((words, last, style))
+    });
     let full = Rule { value: capacity.as_f64(), style: theme.critical };
     let mut rules: Vec<Rule> = Some(full).into_iter().filter(|full| full.value <= top(peak, capacity)).collect();
     rules.extend(peak.map(|p| Rule { value: p.as_f64(), style: theme.warning }));
     let end = End::of(&app.session);
+    lines.extend(end.as_ref().and_then(|end| end.reserved(theme)));
     let foot = match (inner.height, &end) {
         (10.., Some(_)) => 2,
         (6.., _) => 1,
@@ -93,8 +98,8 @@ pub fn over_time(frame: &mut Frame, area: Rect, app: &App, theme: &Theme) {
     chart.render(plot, frame.buffer_mut(), theme);
     let (first, second) = split_top(legend, 1);
     if first.height > 0 {
-        let logged = logged.and_then(|spans| spans.last().map(|span| Bytes(span.last as u64)));
-        frame.render_widget(legend_line(&gpus, logged, end.is_some(), usize::from(first.width), theme), first);
+        let logged: Vec<_> = logged.into_iter().flatten().collect();
+        frame.render_widget(legend_line(&gpus, &logged, end.is_some(), usize::from(first.width), theme), first);
     }
     if let Some(end) = end.filter(|_| second.height > 0) {
         frame.render_widget(end.line(app, usize::from(second.width), theme), second);
@@ -119,6 +124,15 @@ impl<'a> End<'a> {
         let source = session.sources.values().find(|s| s.name == failure.place.source);
         let at = source.and_then(|source| moments::time_of_line(source, failure.place.line));
         Some(Self { failure, at })
+    }
+
+    /// What PyTorch held and had not given out when the failure came, as a stretch above what was allocated.
+    fn reserved(&self, theme: &Theme) -> Option<ChartLine> {
+        let numbers = &self.failure.numbers;
+        let (x, low) = (unix(self.at?), numbers.allocated_bytes? as f64);
+        let high = low + numbers.reserved_unallocated_bytes.filter(|bytes| *bytes > 0)? as f64;
+        let spans = [x, x + 1e-3].map(|x| Place { x, low, high, last: high, gap: true }).to_vec();
+        Some(ChartLine { spans, style: theme.series(1), kind: Kind::Line })
     }
 
     /// `✖ 11:34:22  rank 3, GPU 0, in the forward pass   allocated 131.1   reserved, not allocated 7.73 GiB   line`
@@ -150,14 +164,34 @@ impl<'a> End<'a> {
     }
 }
 
-/// The peak that the trainer itself logs, from the time on when it was watched.
-fn logged(session: &Session, x: (f64, f64)) -> Option<Vec<Place>> {
+type Logged = (&'static [(&'static str, f64)], &'static str, usize);
+/// Keys under which trainers log memory with the unit of each, what it is, and its colour. Where a trainer logs both, what
+/// PyTorch holds is told apart from what it has given out.
+const LOGGED: [Logged; 2] = [
+    (&[("gpu_memory_bytes", 1.0)], "as logged", 2),
+    (
+        &[
+            ("memory/max_reserved(GiB)", GIB),
+            ("memory/max_reserved (GiB)", GIB),
+            ("peak_memory_reserved", GIB),
+            ("max_memory_reserved_gb", GIB),
+            ("memory_reserved_gb", GIB),
+        ],
+        "reserved, as logged",
+        1,
+    ),
+];
+const GIB: f64 = Bytes::GIB as f64;
+
+/// What the trainer itself logs of memory, from the time on when it was watched.
+fn logged(session: &Session, key: &str, unit: f64, x: (f64, f64)) -> Option<Vec<Place>> {
     let since = session.sources.values().filter_map(Source::live_since).min()?;
-    let series = session.metrics.series("gpu_memory_bytes")?;
+    let series = session.metrics.series(key)?;
     let recent = series.samples().rev().take_while(|s| s.at > since && unix(s.at) >= x.0);
     let mut spans: Vec<Place> = recent
         .filter(|s| s.value.is_finite() && s.value > 0.0)
-        .map(|s| Place { x: unix(s.at), low: s.value, high: s.value, last: s.value, gap: false })
+        .map(|s| (unix(s.at), s.value * unit))
+        .map(|(x, held)| Place { x, low: held, high: held, last: held, gap: false })
         .collect();
     spans.reverse();
     spans.first_mut()?.gap = true;
@@ -174,7 +208,13 @@ fn top(peak: Option<Bytes>, capacity: Bytes) -> f64 {
 }
 
 /// Which colour is which GPU, the room that is left, and when it will be gone.
-fn legend_line(gpus: &[&Gpu], logged: Option<Bytes>, over: bool, width: usize, theme: &Theme) -> Line<'static> {
+fn legend_line(
+    gpus: &[&Gpu],
+    logged: &[(&'static str, Bytes, Style)],
+    over: bool,
+    width: usize,
+    theme: &Theme,
+) -> Line<'static> {
     let mut groups = Vec::new();
     if gpus.len() > LINES {
         groups.push(vec![Span::styled(theme.glyphs.pick("━ fullest", "- fullest"), theme.series(0))]);
@@ -194,10 +234,10 @@ fn legend_line(gpus: &[&Gpu], logged: Option<Bytes>, over: bool, width: usize, t
             Span::styled(" GiB", theme.muted),
         ]);
     }
-    if let Some(logged) = logged {
+    for (words, held, style) in logged {
         groups.push(vec![
-            Span::styled(theme.glyphs.pick("━ as logged ", "- as logged "), theme.series(2)),
-            Span::styled(format!("{:>5}", gib(logged)), theme.bright),
+            Span::styled(format!("{} {words} ", theme.glyphs.pick("━", "-")), *style),
+            Span::styled(format!("{:>5}", gib(*held)), theme.bright),
             Span::styled(" GiB", theme.muted),
         ]);
     }

@@ -18,7 +18,7 @@ use crate::{
         App, Theme,
         curves::{Curve, curves, is_constant},
         format::{count, short},
-        screens::charts::{attempts, events},
+        screens::charts::{attempts, events, run_style},
         widgets::{
             area::{part, split_top},
             chart::{Chart, Kind, Line as ChartLine, Rule, dots_across},
@@ -128,7 +128,7 @@ pub fn curve_chart(
     let buckets = series.view(axis, x.0..x.1, dots);
     let many = series.len() >= 40;
     let mut lines = Vec::new();
-    if let Some(band) = curve.band.and_then(|key| metrics.series(key)) {
+    if let Some(band) = curve.band.and_then(|key| metrics.series(key)).filter(|_| metrics.apart().is_empty()) {
         let spread = band.view(axis, x.0..x.1, dots);
         let mut line = ChartLine::of(&buckets, theme.faint).kind(Kind::Band);
         for span in &mut line.spans {
@@ -141,7 +141,12 @@ pub fn curve_chart(
         }
         lines.push(line);
     }
-    let (earlier, last) = attempts(&buckets);
+    let runs = series.runs(&metrics.apart(), axis, x.0..x.1, dots);
+    for (nth, (_, buckets)) in runs.iter().enumerate() {
+        let style = run_style(nth, theme);
+        lines.push(if many { ChartLine::smoothed(buckets, 0.9, style) } else { ChartLine::of(buckets, style) });
+    }
+    let (earlier, last) = attempts(if runs.is_empty() { &buckets } else { &[] });
     for (part, style) in [(earlier, theme.muted), (last, theme.series(0))] {
         if many {
             lines.push(ChartLine::of(part, theme.faint).kind(Kind::Faded));
