@@ -33,13 +33,14 @@ pub(super) fn legend(
     width: usize,
     theme: &Theme,
 ) -> Vec<Span<'static>> {
-    let room = (width / runs.len()).saturating_sub(10);
     let names = names::of(&app.session, &runs.iter().map(|(source, _)| *source).collect::<Vec<_>>());
     let mut spans = Vec::new();
     for (nth, (_, buckets)) in runs.iter().enumerate() {
         let bucket = cursor.map_or(buckets.last(), |x| nearest(buckets, x));
-        let name = fit_end(&names[nth], room, theme.glyphs.pick("…", "~"));
         let value = bucket.map(|b| short(b.last)).unwrap_or_default();
+        // Each has its part of the room; two columns stand before it and one before its value.
+        let room = (width / runs.len()).saturating_sub(value.len() + 3);
+        let name = fit_end(&names[nth], room.max(1), theme.glyphs.pick("…", "~"));
         let gap = if nth == 0 { "" } else { "  " };
         spans.push(Span::styled(format!("{gap}{name} "), run_style(nth, theme)));
         spans.push(Span::styled(value, theme.bright));

@@ -27,7 +27,7 @@ use crate::{
     },
 };
 
-pub use over_time::over_time;
+pub use over_time::{over_time, over_time_of};
 
 /// Columns of a GPU in the smallest grid.
 const LEAST_CELL: usize = 10;
@@ -308,7 +308,8 @@ fn load(gpu: &Gpu, width: usize, theme: &Theme) -> String {
     let steps: &[char] = if theme.glyphs.ascii() {
         &['_', '.', '-', '=', '#']
     } else {
-        &['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█']
+        // Never a whole cell: the columns of the card above would run into it.
+        &['▁', '▂', '▃', '▄', '▅', '▆', '▇']
     };
     let last: Vec<Option<u32>> = gpu.history.iter().rev().take(width).map(|(_, _, busy)| *busy).collect();
     let column = |busy: &Option<u32>| match busy {

@@ -38,7 +38,15 @@ const LINES: usize = 3;
 
 /// Memory in use over the last minutes against the capacity.
 pub fn over_time(frame: &mut Frame, area: Rect, app: &App, theme: &Theme) {
-    let gpus: Vec<&Gpu> = app.session.gpus.iter().collect();
+    draw(frame, area, app, &app.session.gpus.iter().collect::<Vec<_>>(), "memory", theme);
+}
+
+/// The same of one card.
+pub fn over_time_of(frame: &mut Frame, area: Rect, app: &App, gpu: &Gpu, theme: &Theme) {
+    draw(frame, area, app, &[gpu], &format!("memory of GPU {}", gpu.latest.index), theme);
+}
+
+fn draw(frame: &mut Frame, area: Rect, app: &App, gpus: &[&Gpu], name: &str, theme: &Theme) {
     let peak = gpus.iter().filter_map(|g| g.peak_used).max();
     let capacity = gpus.iter().filter_map(|g| g.latest.memory_total).max();
     let mut right = Vec::new();
@@ -47,14 +55,14 @@ pub fn over_time(frame: &mut Frame, area: Rect, app: &App, theme: &Theme) {
         right.push(Span::styled(format!(" of {} GiB", gib(capacity)), theme.muted));
     }
     let (Some(now), Some(capacity)) = (app.now(), capacity) else {
-        let inner = panel(frame, area, "memory", right, theme);
+        let inner = panel(frame, area, name, right, theme);
         explain_absence(frame, inner, app, theme);
         return;
     };
     let oldest = gpus.iter().filter_map(|g| g.history.front()).map(|(at, ..)| *at).min();
     let (from, to) = window(oldest.map(unix), unix(now));
-    let title = format!("memory, last {}", round_span(to - from));
-    let inner = panel(frame, area, if area.width >= 50 { &title } else { "memory" }, right, theme);
+    let title = format!("{name}, last {}", round_span(to - from));
+    let inner = panel(frame, area, if area.width >= 50 { &title } else { name }, right, theme);
     let dots = dots_across(inner, theme).max(2);
     let x = (from, to);
     let mut lines: Vec<ChartLine> = Vec::new();
@@ -64,9 +72,9 @@ pub fn over_time(frame: &mut Frame, area: Rect, app: &App, theme: &Theme) {
             lines.push(ChartLine { spans: spans(gpu, x, dots), style: theme.series(i), kind });
         }
     } else {
-        lines = envelope(&gpus, x, dots, theme);
+        lines = envelope(gpus, x, dots, theme);
     }
-    lines.extend(others(&gpus, x, dots, theme));
+    lines.extend(others(gpus, x, dots, theme));
     let logged = LOGGED.map(|(keys, words, series)| {
         let spans = keys.iter().find_map(|(key, unit)| logged(&app.session, key, *unit, x))?;
         let last = Bytes(spans.last()?.last as u64);
@@ -99,7 +107,7 @@ pub fn over_time(frame: &mut Frame, area: Rect, app: &App, theme: &Theme) {
     let (first, second) = split_top(legend, 1);
     if first.height > 0 {
         let logged: Vec<_> = logged.into_iter().flatten().collect();
-        frame.render_widget(legend_line(&gpus, &logged, end.is_some(), usize::from(first.width), theme), first);
+        frame.render_widget(legend_line(gpus, &logged, end.is_some(), usize::from(first.width), theme), first);
     }
     if let Some(end) = end.filter(|_| second.height > 0) {
         frame.render_widget(end.line(app, usize::from(second.width), theme), second);
