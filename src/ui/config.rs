@@ -134,10 +134,10 @@ pub struct RuleConfig {
 /// A configuration that cannot be followed.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    #[error("{0}")]
+    #[error(transparent)]
     Toml(#[from] toml::de::Error),
     #[error("[keys] {0}")]
-    Keys(#[from] KeymapError),
+    Keys(KeymapError),
     #[error("[alerts.rules.{0}]: there is no such rule; `oomph config` lists them")]
     UnknownRule(String),
     #[error("[alerts.rules.{0}]: clear must not be over raise, and hold not below 0")]
@@ -153,7 +153,7 @@ impl Config {
     /// When it is not TOML, or says something unknown or impossible; the message names the place.
     pub fn parse(text: &str) -> Result<Self, ConfigError> {
         let config: Self = toml::from_str(text)?;
-        config.keymap()?;
+        config.keymap().map_err(ConfigError::Keys)?;
         config.rules()?;
         if config.alerts.webhook.as_ref().is_some_and(|w| !w.starts_with("https://") && !w.starts_with("http://")) {
             return Err(ConfigError::Webhook);

@@ -107,6 +107,9 @@ fn configurations_that_cannot_be_followed_are_told_with_their_place() {
         let (json, well) = doctor(in_folder(folder.path()).env("OOMPH_CONFIG", &config));
         let (state, says, advice) = check(&json, "config");
         assert!(!well && state == "off" && words.iter().all(|word| says.contains(word)), "{text:?}: {says}");
+        if let Some(fault) = says.split(": ").nth(1) {
+            assert_eq!(says.matches(fault).count(), 1, "told twice: {says}");
+        }
         assert!(!advice.is_empty() && !says.contains('\u{1b}'));
         cases += 1;
     }
