@@ -4,7 +4,7 @@
 check:
     .ci/run
 
-# Every test of docs/reliability.md at its full count, one after the other; prints the figures. About two hours on two cores
+# Every test of docs/reliability.md at its full count, one after the other; prints the figures. Hours on two cores
 night:
     OOMPH_TEST_FULL=1 nice cargo test --locked --profile night --test it -- --nocapture --test-threads=1
 
