@@ -141,7 +141,8 @@ fn percent(frame: &[u8]) -> Option<usize> {
     at_start.into_iter().chain(memchr::memchr_iter(b'%', frame)).find(|at| frame.get(at + 1) == Some(&b'|'))
 }
 
-fn count(frame: &[u8], mut at: usize) -> Option<(u64, usize)> {
+/// The number that begins here, behind blanks, and its end.
+pub(super) fn count(frame: &[u8], mut at: usize) -> Option<(u64, usize)> {
     while frame.get(at) == Some(&b' ') {
         at += 1;
     }

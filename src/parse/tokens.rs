@@ -7,7 +7,7 @@
 use std::{ops::Range, sync::Arc};
 
 use super::{
-    bar::Bar,
+    bar::count,
     dict_line::{DictLines, Line},
 };
 
@@ -94,10 +94,9 @@ impl Lexer {
         let lines = out.breaks;
         let kind = match frame {
             [b'{', b'\'', ..] => self.row(frame, out),
-            [b' ' | b'0'..=b'9', ..] => bar(frame).map(|bar| {
-                let begin = range.end - 1 - bar.times.len();
-                let drawn = Drawn { done: bar.done, times: begin..range.end - 1 };
-                Kind::Bars { first: drawn.clone(), last: drawn, total: bar.total }
+            [b' ' | b'0'..=b'9', ..] => bar(frame).map(|(done, total, times)| {
+                let drawn = Drawn { done, times: range.end - 1 - times..range.end - 1 };
+                Kind::Bars { first: drawn.clone(), last: drawn, total }
             }),
             _ => None,
         };
@@ -129,19 +128,17 @@ impl Lexer {
     }
 }
 
-/// A frame that is a bar without a name and without metrics, as tqdm draws it, and nothing else.
-fn bar(frame: &[u8]) -> Option<Bar<'_>> {
+/// A frame that is a bar without a name and without metrics, as tqdm draws it, and nothing else: its counts, and how many
+/// bytes its times are before the bracket at its end. Says what [`super::bar::Bar::find`] says, in one pass.
+fn bar(frame: &[u8]) -> Option<(u64, u64, usize)> {
     let text = frame.trim_ascii_start();
-    let digits = text.iter().take_while(|b| b.is_ascii_digit()).count();
-    let drawn = text.get(digits..)?.strip_prefix(b"%|")?;
+    let digits = text.iter().take(4).take_while(|b| b.is_ascii_digit()).count();
+    let drawn = text.get(digits..)?.strip_prefix(b"%|").filter(|_| (1..=3).contains(&digits))?;
     let of_bar = |b: &u8| matches!(b, 0x80..|b' '| b'#' | b'0'..=b'9');
-    let counts = drawn.get(drawn.iter().take_while(|b| of_bar(b)).count()..)?.strip_prefix(b"| ")?;
-    let (times, end) =
-        counts.get(memchr::memchr(b'[', counts)? + 1..)?.split_last().map(|(end, times)| (times, end))?;
-    let of_counts = |b: &u8| matches!(b, b' ' | b'/' | b'0'..=b'9');
-    let of_times =
-        |b: &u8| matches!(b, b'0'..=b'9' | b' ' | b':' | b'<' | b',' | b'.' | b'?' | b'i' | b't' | b's' | b'/');
-    let counted = counts.get(..counts.len() - times.len() - 2)?;
-    let plain = *end == b']' && digits > 0 && counted.iter().all(of_counts) && times.iter().all(of_times);
-    plain.then(|| Bar::find(text)).flatten().filter(|bar| bar.length == text.len())
+    let counts = drawn.get(drawn.iter().take_while(|b| of_bar(b)).count()..)?.strip_prefix(b"|")?;
+    let (done, at) = count(counts, 0)?;
+    let (total, at) = count(counts, at + 1).filter(|_| counts.get(at) == Some(&b'/'))?;
+    let times = counts.get(at..)?.strip_prefix(b" [")?.strip_suffix(b"]")?;
+    let of_times = |b: &u8| matches!(b, b'0'..=b':' | b' ' | b'<' | b',' | b'.' | b'?' | b'i' | b't' | b's' | b'/');
+    times.iter().all(of_times).then_some((done, total, times.len()))
 }

@@ -48,7 +48,7 @@ pub const SLOW_FRAME: Duration = Duration::from_secs(2);
 /// The first frame waits so long for the terminal to tell its ground, so that it does not change under the eye.
 const GROUND_WAIT: Duration = Duration::from_millis(8);
 /// What data changes is drawn so much later, together with what else comes meanwhile: a sample, a line, the clock.
-const GATHER: Duration = Duration::from_millis(100);
+const GATHER: Duration = Duration::from_millis(40);
 /// Messages of the sources that wait here, a quarter of a mebibyte each at most; more wait with their senders.
 const WAITING: usize = 32;
 /// Keys that wait to be answered.
