@@ -235,7 +235,7 @@ fn a_real_ssh_server_is_asked() {
     fs::write(
         place("ssh_config"),
         format!(
-            "Host near locked stranger\n HostName 127.0.0.1\n Port {port}\n UserKnownHostsFile {known}\n IdentitiesOnly yes\nHost near stranger\n IdentityFile {user}\nHost locked\n IdentityAgent none\n IdentityFile /nonexistent\nHost stranger\n UserKnownHostsFile /dev/null\n",
+            "Host stranger\n UserKnownHostsFile /dev/null\nHost near locked stranger\n HostName 127.0.0.1\n Port {port}\n UserKnownHostsFile {known}\n IdentitiesOnly yes\nHost near stranger\n IdentityFile {user}\nHost locked\n IdentityAgent none\n IdentityFile /nonexistent\n",
             known = place("known").display(),
             user = place("user").display()
         ),
