@@ -56,6 +56,10 @@ pub fn plan(case: &Case<'_>, model: Option<&Architecture>, found: &mut [Fix]) ->
         fix.predicted_peak_bytes = Some(after as u64);
         fix.verdict = verdict;
     }
+    // What is predicted to save nothing comes last, but for the answer to the cause itself.
+    if let Some((_, others)) = found.split_first_mut() {
+        others.sort_by_key(|fix| fix.saves_bytes == Some(0));
+    }
     let told = told(&resolved);
     let chosen = search(settled, &model, &limit);
     let basis = Box::new(Basis { model: model.clone(), knobs: resolved.clone(), limit, peak_bytes: before as u64 });

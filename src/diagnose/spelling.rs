@@ -198,6 +198,7 @@ pub fn patch(knobs: &Knobs, changes: &[(Knob, Value)]) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::diagnose::fixes::spec;
 
     fn check(trainer: &str, changes: &[(Knob, &str)], want: Option<&str>) {
         let mut knobs = Knobs::default();
@@ -248,5 +249,38 @@ mod tests {
         let changes =
             [(Knob::Optimizer, Value::Text("adamw_8bit".into())), (Knob::GradientCheckpointing, Value::Bool(true))];
         assert_eq!(patch(&knobs, &changes).as_deref(), Some(json));
+    }
+
+    /// What a plan types and what the fix beside it says are the same words.
+    #[test]
+    fn a_plan_and_its_fixes_use_the_same_words() {
+        let pairs = [
+            ("reduce_batch", Knob::PerDeviceTrainBatchSize, "4"),
+            ("grad_checkpointing", Knob::GradientCheckpointing, "true"),
+            ("reduce_seq_len", Knob::SequenceLength, "512"),
+            ("reduce_completion_len", Knob::MaxCompletionLength, "256"),
+            ("reduce_generations", Knob::NumGenerations, "4"),
+            ("fused_optimizer", Knob::Optimizer, "adamw_torch_fused"),
+            ("quantize_8bit_optim", Knob::Optimizer, "adamw_8bit"),
+            ("lora", Knob::LoraRank, "16"),
+            ("qlora", Knob::Quantization, "nf4"),
+            ("bf16", Knob::Dtype, "bfloat16"),
+            ("liger_or_chunked_loss", Knob::FusedLoss, "true"),
+            ("flash_attention", Knob::Attention, "flash_attention_2"),
+        ];
+        let mut apart = Vec::new();
+        for (id, knob, value) in pairs {
+            for trainer in ["trl", "transformers", "axolotl", "llamafactory", "torchtune", "verl"] {
+                let rows = spec(id).unwrap().how.iter().filter(|row| row.frameworks.contains(&trainer));
+                let said: String = rows.filter(|row| row.has).map(|row| row.text).collect::<Vec<_>>().join(" / ");
+                for (name, _) in words(trainer, knob, &Value::guess(value)).unwrap_or_default() {
+                    let last = name.rsplit('.').next().unwrap();
+                    if !said.contains(last) {
+                        apart.push(format!("{id}, {trainer}: {name} is not in {said:?}"));
+                    }
+                }
+            }
+        }
+        assert!(apart.is_empty(), "{}", apart.join("\n"));
     }
 }

@@ -8,9 +8,16 @@ use crate::model::{Clean, incident::Frame};
 
 use super::{pattern, text::TextLine};
 
+/// Python's own form; where the paste begins within it, without its head.
 static FRAME: LazyLock<Regex> = LazyLock::new(|| {
-    pattern::ascii(r#"(?i)File ['"]?(?<file>[^'",]+)['"]?, line (?<line>\d+)(?:, in (?<function>[^\s].*?))?\s*$"#)
-        .expect("tested")
+    pattern::ascii(
+        r#"(?i)(?:File ['"]?(?<file>[^'",]+)|^\s*(?<cut>[^\s'",]+\.py))['"]?, line (?<line>\d+)(?:, in (?<function>[^\s].*?))?\s*$"#,
+    )
+    .expect("tested")
+});
+/// A traceback as people and profilers write it on one line: `train.py:12 step -> _tensor.py:623 backward`.
+static CHAIN: LazyLock<Regex> = LazyLock::new(|| {
+    pattern::ascii(r"(?:^\s*|-> *)(?<file>[\w./-]+\.py):(?<line>\d+):?(?: in)? (?<function>[\w.<>]+)").expect("tested")
 });
 /// IPython's form: `/path/file.py in function(args)`, `File /path/file.py:12, in function(args)`, and with the link that
 /// Colab makes of the file.
@@ -32,7 +39,7 @@ static BOXED: LazyLock<Regex> = LazyLock::new(|| pattern::ascii(r"^\s*(?:[/~]|[A
 /// A statement of Python that calls something.
 static CALL: LazyLock<Regex> = LazyLock::new(|| {
     pattern::ascii(
-        r"^\s*(?:(?:return|await|with|yield) +)?(?:[\w.,\[\] ]{1,60}= *)?[A-Za-z_][\w.\[\]]*\((?:.{0,200}[(),])?\s*$",
+        r"^\s*(?:(?:return|await|with|yield) +)?(?:[\w.,\[\] ]{1,60}= *)?[A-Za-z_][\w.\[\]]*\((?:.{0,200}[(),])?\s*(?:#.*)?$",
     )
     .expect("tested")
 });
@@ -46,6 +53,15 @@ const SHOWN: usize = 14;
 pub fn frames(lines: &[TextLine]) -> Vec<Frame> {
     let mut found = Vec::new();
     for (nth, line) in lines.iter().enumerate() {
+        if line.text.contains("->") && CHAIN.is_match(&line.text) {
+            found.extend(CHAIN.captures_iter(&line.text).map(|c| Frame {
+                line: line.number,
+                file: Clean::new(&c["file"]),
+                function: Clean::new(&c["function"]),
+                ..Frame::default()
+            }));
+            continue;
+        }
         let parted;
         let head = FRAME.captures(&line.text).or_else(|| IPYTHON.captures(&line.text));
         let (c, after) = match head {
@@ -78,7 +94,7 @@ pub fn frames(lines: &[TextLine]) -> Vec<Frame> {
             .map(|m| m.as_str());
         found.push(Frame {
             line: line.number,
-            file: Clean::new(c.name("file").map_or("", |m| m.as_str())),
+            file: Clean::new(c.name("file").or(c.name("cut")).map_or("", |m| m.as_str())),
             function: Clean::new(c.name("function").map_or("", |m| m.as_str()).trim_end_matches("()")),
             code: Clean::new(pointed.or(quoted).unwrap_or_default()),
         });

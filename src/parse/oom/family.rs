@@ -58,6 +58,7 @@ const FILES: &[(&str, &str)] = &[
     ("paddle", include_str!("families/paddle.toml")),
     ("pinned", include_str!("families/pinned.toml")),
     ("sglang", include_str!("families/sglang.toml")),
+    ("theano", include_str!("families/theano.toml")),
     ("tf_dst", include_str!("families/tf_dst.toml")),
     ("tf", include_str!("families/tf.toml")),
     ("triton", include_str!("families/triton.toml")),

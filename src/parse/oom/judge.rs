@@ -7,13 +7,14 @@ use regex::Regex;
 use crate::{
     model::{
         Clean,
-        failure::{Evidence, Memory, Numbers, Phase, PhaseId, Place},
+        failure::{Evidence, Memory, Numbers, PhaseId, Place},
         incident::Incident,
     },
     parse::{pattern, phase, text::TextLine, traceback},
 };
 
 use super::{
+    around,
     family::{Families, Family},
     size, torch,
 };
@@ -37,15 +38,16 @@ static MENTION: LazyLock<Regex> = LazyLock::new(|| {
     .expect("tested")
 });
 /// An error that somebody pasted behind the sign of a comment.
-static COMMENTED: LazyLock<Regex> =
-    LazyLock::new(|| pattern::ascii(r"^\s*#+\s*[\w.]*(?:Error|Exception): ").expect("tested"));
+static COMMENTED: LazyLock<Regex> = LazyLock::new(|| {
+    pattern::ascii(r"(?i)^\s*#+\s*(?:[\w.]*(?:Error|Exception): |.{0,200}(?:out of memory\. Tried to allocate \d|OOM when allocating tensor with shape\[))").expect("tested")
+});
 static ECHO: LazyLock<Regex> = LazyLock::new(|| {
     pattern::ascii(r"Connection closed by peer|Watchdog caught collective operation timeout|closing signal SIGTERM|Killing subprocess|ncclUnhandledCudaError|NCCL error|Broken pipe|failed \(exitcode: 1\)|RayActorError|ChildFailedError|exits with return code = 1\b")
         .expect("tested")
 });
 /// The run goes on after the message: it was recovered, or only a warning.
 static GOES_ON: LazyLock<Regex> = LazyLock::new(|| {
-    pattern::ascii(r"UserWarning: Failed to clone\(\)|memory allocation failed with OOM on device").expect("tested")
+    pattern::ascii(r"UserWarning: Failed to clone\(\)|after returning from state_dict\(\) call|memory allocation failed with OOM on device").expect("tested")
 });
 /// What a program prints when it tries again with less.
 static RECOVERED: LazyLock<Regex> = LazyLock::new(|| {
@@ -395,52 +397,8 @@ fn surround(incident: &mut Incident, source: &Clean, lines: &[TextLine], nth: us
         before.iter().rev().take(CONTEXT).collect::<Vec<_>>().into_iter().rev().chain(after.iter().take(CONTEXT));
     incident.context = around.map(|l| Evidence { line: Some(l.number), text: Clean::new(l.text.trim()) }).collect();
     if incident.phase.id == PhaseId::Unknown {
-        incident.phase = phase_of_kind(incident);
+        incident.phase = around::phase(incident, &line.text);
     }
-}
-
-/// Where the message itself says the phase.
-fn phase_of_kind(incident: &Incident) -> Phase {
-    let text = incident.message.as_str();
-    let near = || incident.context.iter().filter(|e| e.line.is_some_and(|l| l.abs_diff(incident.place.line) <= 12));
-    let id = match incident.kind.as_str() {
-        "ray.oom_task" if text.replace(' ', "").contains("__init__") || text.contains("init_model") => {
-            PhaseId::ModelLoad
-        }
-        "ray.oom_task" if near().any(|e| e.text.as_str().contains("init_model_from_pretrained")) => PhaseId::ModelLoad,
-        "vllm.kv.no_blocks" | "vllm.kv.max_seq_len" | "vllm.kv.need_gib" | "vllm.startup.sampler" => {
-            PhaseId::KvCacheInit
-        }
-        "vllm.startup.free_below_util" => PhaseId::ModelLoad,
-        "vllm.cumem" => PhaseId::WeightSync,
-        "shm.bus_error" | "shm.unable_to_write" => PhaseId::Dataloader,
-        _ if text.to_ascii_lowercase().contains("dataloader worker") => PhaseId::Dataloader,
-        "notoom.nccl_timeout" | "shm.nccl" | "nccl.oom" => PhaseId::DdpFsdpComm,
-        "ggml.cuda_alloc" | "ggml.device_alloc" | "ggml.host_alloc" => {
-            // A wrap may have parted the word.
-            let around: String = incident.context.iter().map(|e| e.text.as_str()).collect();
-            let says = |words: &[&str]| words.iter().any(|w| around.contains(w));
-            if says(&["kv_cache", "KV", "kv cache"]) {
-                PhaseId::KvCacheInit
-            } else if incident.kind.as_str() == "ggml.cuda_alloc" || says(&["load_tensors", "alloc_tensor_range"]) {
-                PhaseId::ModelLoad
-            } else if says(&["compute buffers", "compute pp buffers", "gallocr"]) {
-                PhaseId::KvCacheInit
-            } else {
-                PhaseId::Unknown
-            }
-        }
-        _ => {
-            let dataloader =
-                incident.context.iter().find(|e| e.text.as_str().to_ascii_lowercase().contains("dataloader worker"));
-            match dataloader {
-                Some(line) => return Phase { id: PhaseId::Dataloader, evidence: vec![line.clone()] },
-                None => PhaseId::Unknown,
-            }
-        }
-    };
-    let evidence = Evidence { line: Some(incident.place.line), text: incident.message.clone() };
-    Phase { id, evidence: if id == PhaseId::Unknown { Vec::new() } else { vec![evidence] } }
 }
 
 /// What the lines around make of a message: errno 28 is shared memory beside multiprocessing and a disk beside a save; the
@@ -453,7 +411,9 @@ fn refine(incident: &mut Incident, lines: &[TextLine], nth: usize) {
         incident.kind = "tf.pinned_host".into();
         incident.memory = Memory::Host;
     }
-    if incident.kind.as_str() == "tf.resource_exhausted" && incident.message.as_str().contains("device:CPU") {
+    if incident.kind.as_str() == "tf.resource_exhausted"
+        && incident.message.as_str().to_ascii_uppercase().contains("DEVICE:CPU")
+    {
         incident.memory = Memory::Host;
     }
     if incident.kind.as_str() == "notoom.disk_full" {

@@ -3,6 +3,7 @@
 //! A cheap search for literals runs over all bytes. Only where one is met is the text around it made readable
 //! ([`super::text`]), matched against the families and, for PyTorch, read field by field.
 
+mod around;
 mod family;
 mod fold;
 mod judge;
