@@ -59,7 +59,6 @@ fn words(trainer: &str, knob: Knob, value: &Value) -> Option<Vec<(&'static str, 
         }
         ("torchtune", Knob::Optimizer) => vec![("optimizer.fused", "True".into())],
         ("torchtune", Knob::Dtype) => vec![("dtype", "bf16".into())],
-        ("torchtune", Knob::LoraRank) => one("model.lora_rank"),
         ("torchtune", Knob::GradientAccumulationSteps) => one("gradient_accumulation_steps"),
         ("verl", Knob::PerDeviceTrainBatchSize) => one("actor_rollout_ref.actor.ppo_micro_batch_size_per_gpu"),
         ("verl", Knob::GradientCheckpointing) => one("actor_rollout_ref.model.enable_gradient_checkpointing"),
@@ -72,6 +71,9 @@ fn words(trainer: &str, knob: Knob, value: &Value) -> Option<Vec<(&'static str, 
         ("verl", Knob::GradientAccumulationSteps) => Vec::new(),
         // Not a setting of the trainer: the environment's, the launcher's, the recipe's.
         ("verl" | "torchtune", _)
+        // Of a script that are objects, not settings; and what only online methods have.
+        | ("transformers", Knob::LoraRank | Knob::LoraTargetModules | Knob::Quantization)
+        | ("transformers" | "llamafactory", Knob::MaxCompletionLength | Knob::NumGenerations)
         | (_, Knob::AllocConf | Knob::ZeroStage | Knob::OffloadOptimizer | Knob::OffloadParam) => {
             return None;
         }
@@ -82,7 +84,6 @@ fn words(trainer: &str, knob: Knob, value: &Value) -> Option<Vec<(&'static str, 
         (_, Knob::Quantization) if text == "nf4" => {
             vec![
                 ("load_in_4bit", "true".into()),
-                ("bnb_4bit_quant_type", "nf4".into()),
                 ("use_bnb_nested_quant", "true".into()),
             ]
         }
@@ -221,13 +222,7 @@ mod tests {
         check("vllm", &segments, Some("PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True"));
         let qlora = [(Knob::Quantization, "nf4"), (Knob::LoraRank, "16")];
         check("llamafactory", &qlora, Some("--quantization_bit 4 --finetuning_type lora --lora_rank 16"));
-        check(
-            "trl",
-            &qlora,
-            Some(
-                "--load_in_4bit true --bnb_4bit_quant_type nf4 --use_bnb_nested_quant true --use_peft true --lora_r 16",
-            ),
-        );
+        check("trl", &qlora, Some("--load_in_4bit true --use_bnb_nested_quant true --use_peft true --lora_r 16"));
     }
 
     #[test]
