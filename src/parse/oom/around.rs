@@ -47,8 +47,9 @@ static SAYINGS: LazyLock<Vec<(PhaseId, Regex)>> = LazyLock::new(|| {
     .map(|(id, pattern)| (id, pattern::ascii(&format!("{when}(?:{pattern})")).expect("tested")))
     .collect()
 });
-/// Lines from the message within which a node is its own, and within which words are about it.
-const NODE_NEAR: u64 = 3;
+/// Lines from the message, which a terminal may have broken into several, within which a node is its own.
+const NODE_NEAR: u64 = 6;
+/// Lines within which words are about the message.
 const SAID_NEAR: u64 = 3;
 
 fn node(incident: &Incident) -> Option<Phase> {
