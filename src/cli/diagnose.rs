@@ -12,6 +12,7 @@ use clap::Args;
 
 use crate::{
     diagnose::diagnose,
+    memory,
     model::{Clean, failure::Diagnosis, knobs::Knobs},
     parse::{
         facts::Facts,
@@ -123,6 +124,7 @@ pub fn run(args: &DiagnoseArgs) -> Result<ExitCode> {
         knobs.merge(facts.knobs());
         incidents.extend_from_slice(scanner.incidents());
     }
+    let knobs = memory::defaults::recognised(&knobs);
     if files.len() > 1 {
         incidents = oom::fold(incidents);
     }

@@ -38,9 +38,16 @@ pub fn levers(case: &Case<'_>) -> Vec<Lever> {
         if k.bool(Knob::ComputeMetrics) == Some(true) && k.u64(Knob::EvalAccumulationSteps) != Some(1) {
             add(0.05, of("eval_accumulation"));
         }
+        // Whether a plain trainer keeps the logits for metrics no configuration tells; on the host they cost nothing
+        // where it does not.
+        let untold = k.bool(Knob::ComputeMetrics).is_none() && is(Knob::Trainer, &["transformers", "llamafactory"]);
         let batch = k.u64(Knob::PerDeviceEvalBatchSize).unwrap_or(8);
         for (nth, smaller) in [batch / 2, batch / 4, 1].into_iter().filter(|b| *b > 0 && *b < batch).enumerate() {
-            add(0.05 + 0.02 * nth as f64, vec![(Knob::PerDeviceEvalBatchSize, Value::Int(smaller.cast_signed()))]);
+            let mut changes = vec![(Knob::PerDeviceEvalBatchSize, Value::Int(smaller.cast_signed()))];
+            if untold {
+                changes.extend(of("eval_accumulation"));
+            }
+            add(0.05 + 0.02 * nth as f64, changes);
         }
     }
     let optimizer = k.str(Knob::Optimizer);

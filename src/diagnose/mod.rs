@@ -12,11 +12,14 @@ pub mod spelling;
 
 pub use plan::{changes, together, told};
 
-use crate::model::{
-    Bytes, Clean,
-    failure::{Cause, Diagnosis, Failure, Memory, PhaseId},
-    incident::Incident,
-    knobs::Knobs,
+use crate::{
+    memory,
+    model::{
+        Bytes, Clean,
+        failure::{Cause, Diagnosis, Failure, Memory, PhaseId},
+        incident::Incident,
+        knobs::Knobs,
+    },
 };
 
 /// Everything known when a failure is judged.
@@ -29,6 +32,7 @@ pub struct Case<'a> {
 
 /// Judges all incidents of one text or session.
 pub fn diagnose(incidents: &[Incident], knobs: &Knobs) -> Diagnosis {
+    let knobs = &memory::defaults::recognised(knobs);
     let failures: Vec<Failure> = incidents.iter().map(|incident| judge(Case { incident, knobs })).collect();
     let summary = match failures.first() {
         None => Clean::new("no out-of-memory failure found"),

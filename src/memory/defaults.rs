@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 use crate::model::{
     Clean,
-    knobs::{Knob, Knobs, Origin, Value},
+    knobs::{Knob, Knobs, Origin, Setting, Value},
 };
 
 const FILES: &[(&str, &str)] = &[
@@ -103,9 +103,30 @@ fn holds(value: Option<&Value>, wanted: &str) -> bool {
     if wanted == "some" { text != "none" && text != "0" && text != "false" } else { text == wanted }
 }
 
+/// TRL's trainers are transformers' with methods of their own, whose frames may be all that a log shows: settings that
+/// only GRPO and its like have tell which it is.
+pub fn recognised(given: &Knobs) -> Knobs {
+    let mut knobs = given.clone();
+    let own = [Knob::NumGenerations, Knob::MaxCompletionLength].into_iter().find_map(|knob| given.setting(knob));
+    let Some(Setting { origin, .. }) = own.filter(|s| !matches!(s.origin, Origin::Assumed(_) | Origin::Default(_)))
+    else {
+        return knobs;
+    };
+    let is_guess = given.setting(Knob::Trainer).is_some_and(|s| matches!(s.origin, Origin::Log { .. }));
+    if given.str(Knob::Trainer) == Some("transformers") && is_guess {
+        knobs = knobs.without(Knob::Trainer);
+        knobs.put(Knob::Trainer, Value::Text("trl".into()), origin.clone());
+    }
+    if given.value(Knob::Method).is_none() && knobs.str(Knob::Trainer).is_none_or(|t| t == "trl") {
+        knobs.put(Knob::Method, Value::Text("grpo".into()), origin.clone());
+    }
+    knobs
+}
+
 /// The settings with every default of the job's trainer, and which of them nobody gave.
 pub fn resolve(given: &Knobs) -> (Knobs, Vec<Assumption>) {
-    let mut knobs = given.clone();
+    let mut knobs = recognised(given);
+    let given = &knobs.clone();
     let mut assumed = Vec::new();
     let trainer = given.str(Knob::Trainer).unwrap_or("trl").to_ascii_lowercase();
     let mut at = PARSED.get(trainer.as_str()).or_else(|| PARSED.get("transformers"));
@@ -163,6 +184,24 @@ mod tests {
         for (knob, value) in want {
             assert_eq!(resolved.value(*knob).map(ToString::to_string).as_deref(), Some(*value), "{given:?} {knob:?}");
         }
+    }
+
+    /// An optimizer's step of GRPO shows frames of transformers alone; its configuration is TRL's all the same.
+    #[test]
+    fn settings_of_grpo_tell_trl_from_transformers() {
+        let mut knobs = Knobs::default();
+        knobs.put(Knob::Trainer, Value::Text("transformers".into()), Origin::Log { line: 7 });
+        assert_eq!(recognised(&knobs), knobs);
+        knobs.put(Knob::NumGenerations, Value::Int(8), Origin::Config("a.yaml".into()));
+        let found = recognised(&knobs);
+        assert_eq!((found.str(Knob::Trainer), found.str(Knob::Method)), (Some("trl"), Some("grpo")));
+        assert_eq!(recognised(&found), found);
+        // Who says it keeps it.
+        let mut said = knobs.without(Knob::Trainer);
+        said.put(Knob::Trainer, Value::Text("verl".into()), Origin::Log { line: 7 });
+        assert_eq!(recognised(&said), said);
+        knobs.put(Knob::Trainer, Value::Text("transformers".into()), Origin::Set);
+        assert_eq!(recognised(&knobs), knobs);
     }
 
     #[test]

@@ -7,6 +7,8 @@
 pub mod constants;
 pub mod defaults;
 mod job;
+#[cfg(test)]
+mod laws;
 pub mod live;
 pub mod models;
 mod phases;
@@ -26,6 +28,7 @@ use crate::model::{
 use defaults::Assumption;
 pub use defaults::resolve;
 pub use job::Job;
+use job::Loss;
 pub use reserve::Group;
 
 /// The estimate of a configuration. `capacity` is what the job may use of its card, and where that figure is from.
@@ -144,6 +147,16 @@ fn notes(job: &Job, knobs: &Knobs) -> Vec<Clean> {
     if job.ranks > 1 || job.zero_stage > 0 || job.tensor_parallel > 1 {
         notes.push(
             "sharding and offloading follow their published formulas; buffers of the communication are not counted"
+                .into(),
+        );
+    }
+    if knobs.str(Knob::Method) == Some("ppo") {
+        notes.push("PPO's value and reward models are not counted: each takes what a model of its size does".into());
+    }
+    if job.loss == Loss::Whole && !job.early_trl && knobs.bool(Knob::Packing) != Some(true) {
+        notes.push(
+            "counted with rows of one length: where lengths differ, the logits of each longer batch take new blocks (two \
+             measured runs held 1.8 times what they used), which PyTorch gives back when the card is full"
                 .into(),
         );
     }

@@ -13,6 +13,7 @@ mod catalogue;
 mod diagnosis;
 mod dialects;
 mod doctor;
+mod estimates;
 mod export;
 mod fleet;
 mod hygiene;
