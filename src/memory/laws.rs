@@ -29,7 +29,7 @@ const OPTIMIZERS: &[&str] = &["sgd", "adamw_8bit", "adamw_torch_fused", "adamw_t
 struct Settings(Vec<(Knob, String)>);
 
 impl Settings {
-    fn with(&self, knob: Knob, value: impl ToString) -> Estimate {
+    fn with(&self, knob: Knob, value: &impl ToString) -> Estimate {
         let mut knobs = Knobs::default();
         for (knob, value) in self.0.iter().filter(|(k, _)| *k != knob).chain([&(knob, value.to_string())]) {
             let version = matches!(knob, Knob::TrlVersion | Knob::TransformersVersion);
@@ -80,7 +80,7 @@ prop_compose! {
 
 /// Never less in use with more of a thing.
 fn rises(settings: &Settings, knob: Knob, values: &[impl ToString]) -> Result<(), TestCaseError> {
-    let peaks: Vec<u64> = values.iter().map(|v| settings.with(knob, v.to_string()).peak.allocated_bytes).collect();
+    let peaks: Vec<u64> = values.iter().map(|v| settings.with(knob, v).peak.allocated_bytes).collect();
     prop_assert!(peaks.is_sorted(), "{}: {peaks:?}", knob.as_str());
     Ok(())
 }
@@ -112,7 +112,7 @@ proptest! {
     /// ends come in that order.
     #[test]
     fn figures_agree_with_each_other(s in settings()) {
-        let e = s.with(Knob::Beta, 0);
+        let e = s.with(Knob::Beta, &0);
         let p = &e.peak;
         prop_assert_eq!(e.phases.iter().map(|p| p.bytes).max(), Some(p.allocated_bytes));
         for phase in &e.phases {

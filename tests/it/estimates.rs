@@ -70,7 +70,7 @@ fn what_fits_a_card_fits_a_larger_one() {
             .map(|card| table(&["--method", method, "--gpu", card]).into_iter().flat_map(|(_, fits)| fits).collect())
             .collect();
         for (small, large) in fit.iter().zip(&fit[1..]) {
-            assert!(small.iter().zip(large).all(|(small, large)| large | !small), "{method}: {fit:?}");
+            assert!(small.iter().zip(large).all(|(small, large)| *large || !small), "{method}: {fit:?}");
         }
         let count = |fits: &Vec<bool>| fits.iter().filter(|fits| **fits).count();
         let (least, most) = (count(&fit[0]), count(fit.last().unwrap()));
